@@ -1,0 +1,26 @@
+//! One event: something a user did at a time, with properties.
+
+use crate::time::Timestamp;
+use crate::value::Properties;
+
+/// An event that passed every rule and may be stored.
+///
+/// `token`, `ip`, `time`, `distinct_id` and `$insert_id` are taken out of the properties that were sent;
+/// `properties` holds all the others in the order in which they were sent, the server's own added.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// The event's name, never empty, at most 255 characters.
+    pub name: String,
+    /// The user's id as sent; empty where there was none.
+    pub distinct_id: String,
+    /// When it happened.
+    pub time: Timestamp,
+    /// The client's id of this event, or one the server made.
+    pub insert_id: String,
+    /// When the server received it.
+    pub received_at: Timestamp,
+    /// Whether the writer proved a credential beyond the public token (design: "Public or authenticated write").
+    pub authenticated: bool,
+    /// All other properties.
+    pub properties: Properties,
+}

@@ -1,0 +1,56 @@
+//! Instants and ranges of instants, in milliseconds since the Unix epoch, UTC.
+
+/// An instant in milliseconds since the Unix epoch, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Timestamp(pub i64);
+
+/// One second in milliseconds.
+pub const SECOND_MS: i64 = 1_000;
+/// One hour in milliseconds.
+pub const HOUR_MS: i64 = 3_600 * SECOND_MS;
+/// One day in milliseconds.
+pub const DAY_MS: i64 = 24 * HOUR_MS;
+
+impl Timestamp {
+    /// The instant in whole seconds, rounded towards the past.
+    pub fn seconds(self) -> i64 {
+        self.0.div_euclid(SECOND_MS)
+    }
+
+    /// The instant `ms` later; saturates at the ends of time.
+    pub fn plus_ms(self, ms: i64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+}
+
+/// A half-open range of instants: `from` belongs to it, `to` does not. Never `from > to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TimeRange {
+    from: Timestamp,
+    to: Timestamp,
+}
+
+impl TimeRange {
+    /// Everything there is.
+    pub const ALL: Self = Self { from: Timestamp(i64::MIN), to: Timestamp(i64::MAX) };
+
+    /// The range from `from` up to, not including, `to`; `None` where `from` lies behind `to`.
+    pub fn new(from: Timestamp, to: Timestamp) -> Option<Self> {
+        (from <= to).then_some(Self { from, to })
+    }
+
+    /// The first instant of the range.
+    pub fn from(self) -> Timestamp {
+        self.from
+    }
+
+    /// The first instant behind the range.
+    pub fn to(self) -> Timestamp {
+        self.to
+    }
+
+    /// Whether `at` lies in the range.
+    pub fn contains(self, at: Timestamp) -> bool {
+        self.from <= at && at < self.to
+    }
+}

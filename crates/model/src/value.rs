@@ -1,0 +1,141 @@
+//! Property values as clients send them. What was sent comes back unchanged, numbers beyond 2^53 included.
+
+use indexmap::IndexMap;
+
+/// Properties in the order in which they were sent.
+pub type Properties = IndexMap<String, Value>;
+
+/// A property value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// An explicit null.
+    Null,
+    /// A boolean.
+    Bool(bool),
+    /// A number, exactly as sent.
+    Number(Number),
+    /// A string.
+    String(String),
+    /// A list.
+    List(Vec<Value>),
+    /// An object.
+    Object(Properties),
+}
+
+/// A number that remembers its spelling wherever a machine type would lose it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Number {
+    /// An integer whose decimal spelling is what was sent.
+    Int(i64),
+    /// A double whose shortest spelling (as `{:?}` prints it) is what was sent.
+    Float(f64),
+    /// Any other spelling: more digits than a double holds, `1e5`, `1.50`.
+    Text(Box<str>),
+}
+
+impl Number {
+    /// Reads a JSON number. The caller promises that `text` is one.
+    pub fn parse(text: &str) -> Self {
+        if let Ok(int) = text.parse::<i64>()
+            && int.to_string() == text
+        {
+            return Self::Int(int);
+        }
+        if let Ok(float) = text.parse::<f64>()
+            && float.is_finite()
+            && text.contains('.')
+            && format!("{float:?}") == text
+        {
+            return Self::Float(float);
+        }
+        Self::Text(text.into())
+    }
+
+    /// The nearest double; infinite beyond 1.8e308.
+    pub fn as_f64(&self) -> f64 {
+        match self {
+            // Every expression of the wire calculates in doubles (`contract/read.md` 4.2).
+            Self::Int(int) => *int as f64,
+            Self::Float(float) => *float,
+            Self::Text(text) => text.parse().unwrap_or(f64::NAN),
+        }
+    }
+
+    /// The sum: exact between integers that fit 64 bits, in doubles otherwise.
+    pub fn plus(&self, other: &Self) -> Self {
+        if let (Self::Int(a), Self::Int(b)) = (self, other)
+            && let Some(sum) = a.checked_add(*b)
+        {
+            return Self::Int(sum);
+        }
+        Self::from_f64(self.as_f64() + other.as_f64())
+    }
+
+    /// A calculated number: an integer where it is integral and exact, else a double. Not finite becomes 0.
+    pub fn from_f64(value: f64) -> Self {
+        if !value.is_finite() {
+            Self::Int(0)
+        } else if value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0 {
+            Self::Int(value as i64)
+        } else {
+            Self::parse(&format!("{value:?}"))
+        }
+    }
+
+    /// The spelling that was sent.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Int(int) => int.to_string(),
+            Self::Float(float) => format!("{float:?}"),
+            Self::Text(text) => text.to_string(),
+        }
+    }
+}
+
+impl Value {
+    /// The string inside, if it is one.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The number inside as a double, if it is one.
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            Self::Number(number) => Some(number.as_f64()),
+            _ => None,
+        }
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::String(text.to_owned())
+    }
+}
+
+impl From<i64> for Value {
+    fn from(int: i64) -> Self {
+        Self::Number(Number::Int(int))
+    }
+}
+
+impl From<f64> for Value {
+    fn from(float: f64) -> Self {
+        Self::Number(Number::Float(float))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_keeps_the_spelling_that_was_sent() {
+        for text in ["0", "-1", "9007199254740993", "18446744073709551616", "1.5", "1.50", "1e5", "1.0", "-0", "-0.0", "1e400", "1700000000.123", "1e16", "10000000000000000.0"] {
+            assert_eq!(Number::parse(text).text(), text);
+        }
+    }
+}
