@@ -1,0 +1,67 @@
+# Everything that people and CI call. `make run` and `make test` need Rust, Node, a C compiler and nothing else installed by hand.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
+export CARGO_TARGET_DIR := $(TARGET)
+DATA ?= $(CURDIR)/data
+LISTEN ?= 127.0.0.1:8080
+TLS_LISTEN ?= 127.0.0.1:8443
+N ?= 1000
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+check-rust:
+	@command -v cargo >/dev/null || { echo "Sluice needs Rust 1.95 or newer: install it with rustup, then run this again." >&2; exit 1; }
+	@have=$$(rustc --version | cut -d' ' -f2 | cut -d- -f1); \
+	  [ "$$(printf '%s\n1.95.0\n' "$$have" | sort -V | head -n 1)" = 1.95.0 ] || { echo "Sluice needs Rust 1.95 or newer; this is $$have. Run: rustup update stable" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "Sluice needs a C compiler. On Debian: apt-get install build-essential" >&2; exit 1; }
+
+check-node:
+	@command -v node >/dev/null || { echo "Sluice's tests need Node 20 or newer." >&2; exit 1; }
+	@[ "$$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] || { echo "Sluice's tests need Node 20 or newer; this is $$(node --version)." >&2; exit 1; }
+
+run: check-rust ## build in release mode and serve a demo project on loopback
+	@echo "Building (a first build takes some minutes) …" >&2
+	@cargo build --release --locked -p server
+	@exec "$(TARGET)/release/sluice" serve --demo --data "$(DATA)" --listen "$(LISTEN)" --tls-listen "$(TLS_LISTEN)"
+
+test: check-rust check-node tools ## install what the tests need, run every test, print the counts
+	@tests/run.sh
+
+tools: # Debian's packages that the tests use
+	@tests/tools.sh
+
+fmt: ## format the Rust code
+	@cargo fmt --all
+
+lint: ## clippy, with warnings as errors
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+
+tidy: ## the form of the house
+	@cargo run -q --locked -p xtask -- tidy
+
+deny: ## licences, advisories, duplicates (needs cargo-deny)
+	@cargo deny check
+
+crash: ## kill the server N times under load and count what came back (N=1000)
+	@cargo build -q --locked -p server && CRASH_CYCLES=$(N) cargo test -q --locked -p e2e --test kill -- --nocapture --test-threads=1
+
+crash-mutants: ## build five broken servers and show that the crash tests catch each
+	@tests/crash-mutants.sh
+
+bench: ## ingest, memory, bytes on disk and start-up beside a bare server
+	@cargo build --release --locked -p server -p e2e
+	@SLUICE_BIN="$(TARGET)/release/sluice" "$(TARGET)/release/bench"
+
+dist: check-rust ## stripped binary, systemd unit, settings, checksums, Debian package
+	@packaging/dist.sh "$(VERSION)"
+
+clean: ## remove what was built
+	@cargo clean
+
+.PHONY: help check-rust check-node run test tools fmt lint tidy deny crash crash-mutants bench dist clean
