@@ -10,7 +10,6 @@ part() {
   shift
   "$@" 2>&1 | tee -a "$log" || { failed=$((failed + 1)); echo "FAILED: $*" | tee -a "$log"; }
 }
-part "the form of the house" cargo run -q --locked -p xtask -- tidy
 part "the server" cargo build --locked -p server
 part "unit, case and end-to-end tests" cargo test --locked --workspace --no-fail-fast
 part "official clients" tests/sdk/run.sh
