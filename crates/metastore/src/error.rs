@@ -1,0 +1,36 @@
+//! What can go wrong, by what the caller can do about it.
+
+/// An error of the metastore.
+#[derive(Debug, thiserror::Error)]
+pub enum MetaError {
+    /// Only an owner of the project may do this.
+    #[error("only the project's owner may reset its API key and API secret")]
+    NotOwner,
+    /// There is no such thing.
+    #[error("unknown {0}")]
+    Unknown(&'static str),
+    /// The value is taken.
+    #[error("this {0} is already in use")]
+    Taken(&'static str),
+    /// The value breaks a rule.
+    #[error("{0}")]
+    Invalid(String),
+    /// The key file is gone.
+    #[error("the key file is missing: secrets can be neither made nor verified; put it back and restart")]
+    KeyFileMissing,
+    /// The key file is not one.
+    #[error("the key file is unreadable: {0}")]
+    KeyFile(String),
+    /// A stored secret does not open with the key file.
+    #[error("a stored secret does not open with this key file")]
+    Sealed,
+    /// The database was written by a newer release.
+    #[error("the metastore has schema {0}, which is newer than this release")]
+    NewerSchema(i64),
+    /// The database failed.
+    #[error("metastore: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// A file failed.
+    #[error("metastore: {0}")]
+    Io(#[from] std::io::Error),
+}

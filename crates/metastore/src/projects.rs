@@ -1,0 +1,137 @@
+//! Projects: a token each, a time zone, members.
+
+use model::{AccountId, OrganizationId, ProjectId, Role, Timestamp};
+use rusqlite::{OptionalExtension, Row};
+
+use crate::audit::{self, Entry};
+use crate::keys::{self, KeyPair};
+use crate::secret::{check_imported, new_hex32, random};
+use crate::{MetaError, Metastore, Result, bump_epoch};
+
+/// A project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Project {
+    /// Its id, `project_id` on the wire.
+    pub id: ProjectId,
+    /// The organisation it belongs to.
+    pub organization_id: OrganizationId,
+    /// What people call it.
+    pub name: String,
+    /// IANA name of the zone that its days are cut in.
+    pub timezone: String,
+    /// The project token: public, identifies, never authorises a read.
+    pub token: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// What a new project is made from; `None` means a new value.
+#[derive(Debug, Clone, Default)]
+pub struct NewProject {
+    /// What people call it.
+    pub name: String,
+    /// IANA name of a time zone.
+    pub timezone: String,
+    /// Its first owner.
+    pub owner: Option<AccountId>,
+    /// An id to keep from elsewhere.
+    pub project_id: Option<i64>,
+    /// An organisation id to keep from elsewhere.
+    pub organization_id: Option<i64>,
+    /// A token to keep from elsewhere.
+    pub token: Option<String>,
+    /// An API key to keep from elsewhere.
+    pub api_key: Option<String>,
+    /// An API secret to keep from elsewhere.
+    pub api_secret: Option<String>,
+}
+
+const COLUMNS: &str = "id, organization_id, name, timezone, token, created_at";
+
+pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Project> {
+    Ok(Project {
+        id: ProjectId(row.get(0)?),
+        organization_id: OrganizationId(row.get(1)?),
+        name: row.get(2)?,
+        timezone: row.get(3)?,
+        token: row.get(4)?,
+        created_at: Timestamp(row.get(5)?),
+    })
+}
+
+impl Metastore {
+    /// Makes a project with its first key, which carries every access right and the legacy signature.
+    pub fn create_project(&self, new: &NewProject, now: Timestamp) -> Result<(Project, KeyPair)> {
+        if new.name.trim().is_empty() {
+            return Err(MetaError::Invalid("a project needs a name".to_owned()));
+        }
+        for (what, value) in [("token", &new.token), ("API key", &new.api_key), ("API secret", &new.api_secret)] {
+            if let Some(value) = value {
+                check_imported(what, value)?;
+            }
+        }
+        let token = new.token.clone().unwrap_or_else(new_hex32);
+        if new.api_key.as_ref() == Some(&token) || new.api_secret.as_ref() == Some(&token) || (new.api_key.is_some() && new.api_key == new.api_secret) {
+            return Err(MetaError::Invalid("token, API key and API secret must differ".to_owned()));
+        }
+        let wrapping_key = self.wrapping_key()?;
+        let mut connection = self.lock();
+        let change = connection.transaction()?;
+        let id = match new.project_id {
+            Some(id) if id > 0 => id,
+            Some(_) => return Err(MetaError::Invalid("a project id is a positive number".to_owned())),
+            None => change.query_row("SELECT COALESCE(MAX(id), 0) + 1 FROM projects", [], |row| row.get(0))?,
+        };
+        let taken = |sql: &str, value: &dyn rusqlite::ToSql| change.query_row(sql, [value], |row| row.get::<_, bool>(0));
+        if taken("SELECT EXISTS (SELECT 1 FROM projects WHERE id = $1)", &id)? {
+            return Err(MetaError::Taken("project id"));
+        }
+        if taken("SELECT EXISTS (SELECT 1 FROM projects WHERE token = $1)", &token)?
+            || taken("SELECT EXISTS (SELECT 1 FROM keys WHERE api_key = $1)", &token)?
+        {
+            return Err(MetaError::Taken("token"));
+        }
+        let (data_key, wrapped) = wrapping_key.new_data_key(id)?;
+        let project = Project {
+            id: ProjectId(id),
+            organization_id: OrganizationId(new.organization_id.unwrap_or(1)),
+            name: new.name.trim().to_owned(),
+            timezone: new.timezone.clone(),
+            token,
+            created_at: now,
+        };
+        change.execute(
+            "INSERT INTO projects (id, organization_id, name, timezone, token, hash_key, wrapped_data_key, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            (id, project.organization_id.0, &project.name, &project.timezone, &project.token, random::<16>(), wrapped, now.0),
+        )?;
+        if let Some(owner) = new.owner {
+            change.execute("INSERT INTO members (project_id, account_id, role) VALUES ($1, $2, $3)", (id, owner.0, Role::Owner.as_str()))?;
+        }
+        let pair = keys::insert_first(&change, &data_key, id, new.api_key.as_deref(), new.api_secret.as_deref(), now)?;
+        let actor = new.owner.map_or_else(|| "console".to_owned(), |owner| format!("account {owner}"));
+        audit::append(&change, &Entry { project: Some(project.id), at: now, actor: &actor, action: "project create", detail: "" })?;
+        bump_epoch(&change)?;
+        change.commit()?;
+        Ok((project, pair))
+    }
+
+    /// Every project, by id.
+    pub fn projects(&self) -> Result<Vec<Project>> {
+        let connection = self.lock();
+        let mut found = connection.prepare(&format!("SELECT {COLUMNS} FROM projects ORDER BY id"))?;
+        Ok(found.query_map([], from_row)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// One project.
+    pub fn project(&self, id: ProjectId) -> Result<Option<Project>> {
+        let sql = format!("SELECT {COLUMNS} FROM projects WHERE id = $1");
+        Ok(self.lock().query_row(&sql, [id.0], from_row).optional()?)
+    }
+
+    /// The key of the project's user hash.
+    pub fn project_hash_key(&self, id: ProjectId) -> Result<[u8; 16]> {
+        let found = self.lock().query_row("SELECT hash_key FROM projects WHERE id = $1", [id.0], |row| row.get(0)).optional()?;
+        found.ok_or(MetaError::Unknown("project"))
+    }
+}

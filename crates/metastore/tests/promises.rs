@@ -1,0 +1,150 @@
+//! What the metastore promises, as facts.
+
+use std::path::Path;
+
+use metastore::{MetaError, Metastore, NewProject, NewSegment, SegmentChange, SegmentKind, sha256};
+use model::{ProjectId, Role, Timestamp};
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+fn open(dir: &Path) -> Metastore {
+    Metastore::open(dir, &dir.join("key")).unwrap()
+}
+
+fn project(name: &str) -> NewProject {
+    NewProject { name: name.to_owned(), timezone: "UTC".to_owned(), ..NewProject::default() }
+}
+
+#[test]
+fn a_reset_replaces_key_and_secret_and_keeps_the_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let meta = open(dir.path());
+    let owner = meta.create_account("o@example.com", "correct horse", NOW).unwrap();
+    let (made, old) = meta.create_project(&NewProject { owner: Some(owner), ..project("p") }, NOW).unwrap();
+    let before = meta.epoch().unwrap();
+    let new = meta.reset_credentials(made.id, owner, NOW.plus_ms(1)).unwrap();
+    assert!(new.api_key != old.api_key && new.api_secret != old.api_secret);
+    let table = meta.credentials().unwrap();
+    assert!(table.epoch > before);
+    assert_eq!(table.tokens[&made.token], made.id);
+    assert!(table.keys[&old.api_key].revoked_at.is_some() && table.keys[&old.api_key].secret.is_none());
+    assert!(table.secrets[&sha256(old.api_secret.expose().as_bytes())].revoked_at.is_some());
+    assert!(table.keys[&new.api_key].revoked_at.is_none());
+}
+
+#[test]
+fn only_the_owner_resets() {
+    let dir = tempfile::tempdir().unwrap();
+    let meta = open(dir.path());
+    let owner = meta.create_account("o@example.com", "correct horse", NOW).unwrap();
+    let other = meta.create_account("x@example.com", "correct horse", NOW).unwrap();
+    let (made, old) = meta.create_project(&NewProject { owner: Some(owner), ..project("p") }, NOW).unwrap();
+    assert!(matches!(meta.reset_credentials(made.id, other, NOW), Err(MetaError::NotOwner)));
+    assert!(meta.credentials().unwrap().keys[&old.api_key].revoked_at.is_none());
+}
+
+#[test]
+fn no_plaintext_secret_is_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let meta = open(dir.path());
+    let owner = meta.create_account("o@example.com", "a very plain password", NOW).unwrap();
+    let (made, first) = meta.create_project(&NewProject { owner: Some(owner), ..project("p") }, NOW).unwrap();
+    let second = meta.reset_credentials(made.id, owner, NOW).unwrap();
+    let (_, service) = meta.create_service_account(made.id, "sa", Role::Analyst, None, None, NOW).unwrap();
+    let code = "a very plain password";
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        for secret in [first.api_secret.expose(), second.api_secret.expose(), service.expose(), code] {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));
+        }
+    }
+}
+
+#[test]
+fn reopening_keeps_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let (made, pair) = open(dir.path()).create_project(&project("p"), NOW).unwrap();
+    let meta = open(dir.path());
+    assert_eq!(meta.project(made.id).unwrap().unwrap(), made);
+    assert_eq!(meta.reveal_first_key(made.id).unwrap().unwrap().api_secret, pair.api_secret);
+    assert_eq!(meta.audit_first_broken().unwrap(), None);
+}
+
+#[test]
+fn without_the_key_file_hashes_work_and_secrets_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (made, pair) = open(dir.path()).create_project(&project("p"), NOW).unwrap();
+    std::fs::remove_file(dir.path().join("key")).unwrap();
+    let meta = open(dir.path());
+    assert!(!meta.has_key_file());
+    assert!(matches!(meta.reveal_first_key(made.id), Err(MetaError::KeyFileMissing)));
+    let table = meta.credentials().unwrap();
+    assert!(table.keys[&pair.api_key].secret.is_none());
+    assert!(table.secrets.contains_key(&sha256(pair.api_secret.expose().as_bytes())));
+}
+
+#[test]
+fn imported_values_are_kept_and_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let meta = open(dir.path());
+    let imported = NewProject {
+        project_id: Some(77),
+        token: Some("test_token".to_owned()),
+        api_key: Some("test_key".to_owned()),
+        api_secret: Some("test_secret".to_owned()),
+        ..project("p")
+    };
+    let (made, pair) = meta.create_project(&imported, NOW).unwrap();
+    assert_eq!((made.id, made.token.as_str(), pair.api_key.as_str(), pair.api_secret.expose()), (ProjectId(77), "test_token", "test_key", "test_secret"));
+    assert!(matches!(meta.create_project(&NewProject { project_id: Some(78), ..imported.clone() }, NOW), Err(MetaError::Taken("token"))));
+    let colon = NewProject { token: Some("a:b".to_owned()), ..project("q") };
+    assert!(matches!(meta.create_project(&colon, NOW), Err(MetaError::Invalid(_))));
+}
+
+#[test]
+fn a_setup_code_works_once_and_hands_over_ownerless_projects() {
+    let dir = tempfile::tempdir().unwrap();
+    let meta = open(dir.path());
+    let (made, _) = meta.create_project(&project("demo"), NOW).unwrap();
+    let code = meta.new_setup_code(NOW).unwrap().unwrap();
+    assert!(meta.redeem_setup_code("WRONG-CODE", "o@example.com", "correct horse", NOW).is_err());
+    let owner = meta.redeem_setup_code(code.expose(), "o@example.com", "correct horse", NOW).unwrap();
+    assert!(meta.redeem_setup_code(code.expose(), "x@example.com", "correct horse", NOW).is_err());
+    assert!(meta.new_setup_code(NOW).unwrap().is_none());
+    assert!(meta.reset_credentials(made.id, owner, NOW).is_ok());
+    assert_eq!(meta.verify_password("O@example.com", "correct horse").unwrap(), Some(owner));
+    assert_eq!(meta.verify_password("o@example.com", "wrong horse").unwrap(), None);
+}
+
+#[test]
+fn publishing_is_atomic() {
+    let dir = tempfile::tempdir().unwrap();
+    let meta = open(dir.path());
+    let segment = NewSegment {
+        project: ProjectId(1),
+        kind: SegmentKind::Events,
+        level: 0,
+        sort_order: "event,user,time".to_owned(),
+        time_min_ms: 1,
+        time_max_ms: 2,
+        user_min: [0; 16],
+        user_max: [255; 16],
+        rows: 3,
+        bytes: 4,
+        partition: 0,
+        seq_min: 1,
+        seq_max: 9,
+        identity_seq: 0,
+        columns: String::new(),
+        path: "a".to_owned(),
+        superseded_path: None,
+        deleted_path: None,
+        format_version: 1,
+    };
+    let ids = meta.publish(&SegmentChange { add: vec![segment.clone()], sealed_through: Some((0, 9)), ..SegmentChange::default() }).unwrap();
+    assert_eq!(meta.sealed_through(0).unwrap(), 9);
+    let swap = SegmentChange { add: vec![NewSegment { path: "b".to_owned(), ..segment }], remove: ids, ..SegmentChange::default() };
+    meta.publish(&swap).unwrap();
+    let live: Vec<String> = meta.segments(ProjectId(1)).unwrap().into_iter().map(|segment| segment.row.path).collect();
+    assert_eq!(live, ["b"]);
+}
