@@ -1,4 +1,291 @@
-//! Events and profiles on disk: log, buffer, Parquet segments, compaction, the sorted scan.
+//! Events and profiles on disk: log, buffer, segments, compaction, the scan.
+//!
+//! Exactly once: every log record has a sequence number. The metastore transaction that makes a segment live also moves
+//! `sealed_through`; replay starts behind it; forgetting log files only frees space. A snapshot takes live segments and the unsealed
+//! tail together under one lock, so that counts never dip or jump while sealing and compaction run.
 
+mod dedup;
 pub mod disk;
-pub mod log;
+mod error;
+mod log;
+mod paths;
+mod record;
+mod schema;
+mod seal;
+mod segment;
+mod snapshot;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use metastore::{Metastore, SegmentKind};
+use model::{Event, ProfileUpdate, ProjectId};
+
+use crate::dedup::{Filter, Keys};
+use crate::disk::Disk;
+use crate::log::{Applied, Log, Payload};
+use crate::segment::{Row, SegmentFile};
+
+pub use error::StoreError;
+pub use snapshot::{ProfileKind, ScanRequest, Snapshot};
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// The disk below it.
+    pub disk: Arc<dyn Disk>,
+    /// Unsealed rows that start a seal.
+    pub seal_rows_max: u64,
+    /// How long rows stay unsealed.
+    pub seal_age: Duration,
+    /// Unsealed rows beyond which writers are told to come back.
+    pub tail_rows_max: u64,
+}
+
+impl StoreOptions {
+    /// The defaults on the operating system's disk.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, disk: Arc::new(disk::RealDisk), seal_rows_max: 250_000, seal_age: Duration::from_secs(60), tail_rows_max: 2_000_000 }
+    }
+}
+
+/// Figures for `/metrics` and `sluice status`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Rows and profile updates that are not sealed yet.
+    pub tail_rows: u64,
+    /// Live segments.
+    pub segments: u64,
+    /// Rows in live segments.
+    pub segment_rows: u64,
+    /// Bytes of live segments.
+    pub segment_bytes: u64,
+}
+
+/// The store of one data directory. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    options: StoreOptions,
+    metastore: Arc<Metastore>,
+    state: Arc<Mutex<State>>,
+    log: Log,
+    sealing: Mutex<()>,
+    counter: AtomicU64,
+    tail_rows: Arc<AtomicU64>,
+    failed: AtomicBool,
+}
+
+/// What is live. One lock holds all of it, so that a snapshot is one moment.
+#[derive(Default)]
+pub(crate) struct State {
+    projects: HashMap<ProjectId, ProjectState>,
+    last_seq: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct ProjectState {
+    hash_key: [u8; 16],
+    segments: Vec<Arc<SegmentFile>>,
+    profile_segments: Vec<Arc<SegmentFile>>,
+    tail: Vec<Arc<Vec<Row>>>,
+    tail_keys: Keys,
+    /// Keys of the tail that stand there twice or pass a segment's filter.
+    repeated: Keys,
+    updates: Vec<Arc<(u64, Vec<ProfileUpdate>)>>,
+}
+
+impl ProjectState {
+    fn push_events(&mut self, seq: u64, events: Vec<Event>) {
+        let mut rows = Vec::with_capacity(events.len());
+        for (index, event) in events.into_iter().enumerate() {
+            let key = dedup::key(&self.hash_key, &event);
+            let user = dedup::user(&self.hash_key, &event.distinct_id);
+            rows.push(Row { event, user, key, seq, index: index as u32 });
+        }
+        self.note_keys(&rows);
+        self.tail.push(Arc::new(rows));
+    }
+
+    fn note_keys(&mut self, rows: &[Row]) {
+        for row in rows {
+            let seen = !self.tail_keys.insert(row.key);
+            if seen || self.segments.iter().any(|segment| segment.covers(row.event.time) && segment.filter.may_hold(row.key)) {
+                self.repeated.insert(row.key);
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store: live segments from the metastore, then what the log holds behind them. Files that nothing names are removed.
+    pub fn open(options: StoreOptions, metastore: Arc<Metastore>) -> Result<Self, StoreError> {
+        let dir = paths::segment_dir(&options.dir);
+        options.disk.create_dir_all(&dir)?;
+        let mut state = State::default();
+        for project in metastore.projects()? {
+            let hash_key = metastore.project_hash_key(project.id)?;
+            state.projects.insert(project.id, ProjectState { hash_key, ..ProjectState::default() });
+        }
+        let mut live = std::collections::HashSet::new();
+        for segment in metastore.segments_of_all_projects()? {
+            let row = segment.row;
+            let mut names = vec![row.path.clone()];
+            let (filter, repeated) = match &row.superseded_path {
+                Some(keys) => {
+                    names.push(keys.clone());
+                    let corrupt = || StoreError::Corrupt { path: keys.clone(), reason: "the checksum does not fit".to_owned() };
+                    Filter::from_bytes(&options.disk.read(&dir.join(keys))?).ok_or_else(corrupt)?
+                }
+                None => Default::default(),
+            };
+            live.extend(names.iter().cloned());
+            let file = Arc::new(SegmentFile {
+                id: segment.id,
+                level: row.level,
+                rows: row.rows as u64,
+                bytes: row.bytes as u64,
+                time_min_ms: row.time_min_ms,
+                time_max_ms: row.time_max_ms,
+                seq_min: row.seq_min as u64,
+                seq_max: row.seq_max as u64,
+                filter,
+                repeated,
+                names,
+                disk: options.disk.clone(),
+                dir: dir.clone(),
+                retired: AtomicBool::new(false),
+            });
+            let project = state.projects.entry(row.project).or_default();
+            match row.kind {
+                SegmentKind::Events => project.segments.push(file),
+                SegmentKind::Profiles => project.profile_segments.push(file),
+            }
+        }
+        for name in options.disk.list(&dir)? {
+            if !live.contains(&name) {
+                options.disk.remove(&dir.join(&name))?;
+            }
+        }
+        for project in state.projects.values_mut() {
+            project.profile_segments.sort_by_key(|segment| segment.seq_max);
+        }
+        let sealed_through = metastore.sealed_through(0)? as u64;
+        state.last_seq = sealed_through;
+        let state = Arc::new(Mutex::new(state));
+        let tail_rows = Arc::new(AtomicU64::new(0));
+        let (applied_to, counted, keys_from) = (state.clone(), tail_rows.clone(), metastore.clone());
+        let apply = Box::new(move |records: Vec<Applied>| {
+            let mut state = lock(&applied_to);
+            for Applied { seq, project, payload } in records {
+                state.last_seq = seq;
+                let project = state.projects.entry(project).or_insert_with(|| {
+                    // A project's key is made with the project, before any event can name it.
+                    ProjectState { hash_key: keys_from.project_hash_key(project).unwrap_or_default(), ..ProjectState::default() }
+                });
+                match payload {
+                    Payload::Events(events) => {
+                        counted.fetch_add(events.len() as u64, Ordering::Relaxed);
+                        project.push_events(seq, events);
+                    }
+                    Payload::Profiles(updates) => {
+                        counted.fetch_add(updates.len() as u64, Ordering::Relaxed);
+                        project.updates.push(Arc::new((seq, updates)));
+                    }
+                }
+            }
+        });
+        let log = Log::open(options.disk.clone(), &options.dir, sealed_through, apply)?;
+        let counter = AtomicU64::new(live.len() as u64);
+        let shared =
+            Shared { options, metastore, state, log, sealing: Mutex::new(()), counter, tail_rows, failed: AtomicBool::new(false) };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Stores events. When this returns, they are on disk and visible to every later snapshot.
+    pub async fn append(&self, project: ProjectId, events: Vec<Event>) -> Result<(), StoreError> {
+        self.check_room()?;
+        self.shared.log.append(project, Payload::Events(events)).await
+    }
+
+    /// Stores profile updates. When this returns, they are on disk and visible to every later snapshot.
+    pub async fn append_profiles(&self, project: ProjectId, updates: Vec<ProfileUpdate>) -> Result<(), StoreError> {
+        self.check_room()?;
+        self.shared.log.append(project, Payload::Profiles(updates)).await
+    }
+
+    fn check_room(&self) -> Result<(), StoreError> {
+        let full = self.shared.tail_rows.load(Ordering::Relaxed) >= self.shared.options.tail_rows_max;
+        if full { Err(StoreError::Overloaded) } else { Ok(()) }
+    }
+
+    /// What is stored now: live segments and tail, taken together. The files stay while the snapshot lives.
+    pub fn snapshot(&self, project: ProjectId) -> Result<Snapshot, StoreError> {
+        let state = self.shared.lock();
+        Ok(state.projects.get(&project).map(Snapshot::of).unwrap_or_default())
+    }
+
+    /// Figures for operators.
+    pub fn stats(&self) -> StoreStats {
+        let state = self.shared.lock();
+        let mut stats = StoreStats { tail_rows: self.shared.tail_rows.load(Ordering::Relaxed), ..StoreStats::default() };
+        for segment in state.projects.values().flat_map(|project| project.segments.iter().chain(&project.profile_segments)) {
+            stats.segments += 1;
+            stats.segment_rows += segment.rows;
+            stats.segment_bytes += segment.bytes;
+        }
+        stats
+    }
+
+    /// Whether sealing failed last time: the server goes on, but the log grows.
+    pub fn seal_failed(&self) -> bool {
+        self.shared.failed.load(Ordering::Relaxed)
+    }
+
+    /// Seals and compacts until `shutdown` turns true, then seals once more.
+    pub async fn run(self, mut shutdown: tokio::sync::watch::Receiver<bool>) {
+        let mut since = tokio::time::Instant::now();
+        loop {
+            let stopping = tokio::select! {
+                _ = tokio::time::sleep(Duration::from_millis(200)) => false,
+                _ = shutdown.wait_for(|stop| *stop) => true,
+            };
+            let rows = self.shared.tail_rows.load(Ordering::Relaxed);
+            let due = rows >= self.shared.options.seal_rows_max || (rows > 0 && since.elapsed() >= self.shared.options.seal_age);
+            if due || (stopping && rows > 0) {
+                since = tokio::time::Instant::now();
+                let store = self.clone();
+                let outcome = tokio::task::spawn_blocking(move || store.seal_now().and_then(|()| store.compact_now())).await;
+                let failed = !matches!(outcome, Ok(Ok(())));
+                self.shared.failed.store(failed, Ordering::Relaxed);
+                if let Ok(Err(error)) = outcome {
+                    tracing::error!(%error, "sealing failed; it is tried again");
+                }
+            } else if rows == 0 {
+                since = tokio::time::Instant::now();
+            }
+            if stopping {
+                return;
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // No code panics half-way through a change of the state.
+    state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,58 @@
+//! What can go wrong in the store, by what the caller can do about it.
+
+/// An error of the store. Cheap to clone: one failed sync answers many waiting writers.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// More is waiting than the limits allow; try again shortly.
+    #[error("the store is overloaded; try again shortly")]
+    Overloaded,
+    /// One event or update is longer than a record.
+    #[error("an item of {bytes} bytes is longer than {bytes_max}")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The longest there may be.
+        bytes_max: usize,
+    },
+    /// The log could not be written or synced. Nothing is acknowledged until the server is restarted.
+    #[error("the log failed and takes no more events: {0}")]
+    LogFailed(String),
+    /// A file could not be read or written.
+    #[error("store: {0}")]
+    Io(String),
+    /// A file does not hold what was written to it.
+    #[error("`{path}` is corrupt: {reason}")]
+    Corrupt {
+        /// Which file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The metastore failed.
+    #[error("{0}")]
+    Metastore(String),
+}
+
+impl From<std::io::Error> for StoreError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error.to_string())
+    }
+}
+
+impl From<metastore::MetaError> for StoreError {
+    fn from(error: metastore::MetaError) -> Self {
+        Self::Metastore(error.to_string())
+    }
+}
+
+impl From<parquet::errors::ParquetError> for StoreError {
+    fn from(error: parquet::errors::ParquetError) -> Self {
+        Self::Io(error.to_string())
+    }
+}
+
+impl From<arrow::error::ArrowError> for StoreError {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        Self::Io(error.to_string())
+    }
+}

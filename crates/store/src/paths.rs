@@ -1,0 +1,43 @@
+//! Where every file of the store lies below the data directory.
+
+use std::path::{Path, PathBuf};
+
+/// The folder of the log.
+pub(crate) fn log_dir(root: &Path) -> PathBuf {
+    root.join("log")
+}
+
+/// One log file, named by the first sequence number it may hold.
+pub(crate) fn log_file(root: &Path, first_seq: u64) -> PathBuf {
+    log_dir(root).join(format!("{first_seq:020}.log"))
+}
+
+/// The first sequence number of a log file, from its name.
+pub(crate) fn log_first_seq(name: &str) -> Option<u64> {
+    name.strip_suffix(".log")?.parse().ok()
+}
+
+/// The folder of the segments.
+pub(crate) fn segment_dir(root: &Path) -> PathBuf {
+    root.join("segments")
+}
+
+/// The file of a segment of events. The counter tells apart what covers the same sequence numbers.
+pub(crate) fn events(project: i64, seq_min: u64, seq_max: u64, counter: u64) -> String {
+    format!("{project}-{seq_min}-{seq_max}-{counter}.parquet")
+}
+
+/// The key filter and the repeated keys of a segment of events.
+pub(crate) fn keys(segment: &str) -> String {
+    format!("{segment}.keys")
+}
+
+/// The file of a segment of profiles.
+pub(crate) fn profiles(project: i64, seq_min: u64, seq_max: u64, counter: u64) -> String {
+    format!("{project}-{seq_min}-{seq_max}-{counter}.profiles")
+}
+
+/// The name under which a file is written before it is whole.
+pub(crate) fn unfinished(name: &str) -> String {
+    format!("{name}.unfinished")
+}

@@ -1,0 +1,571 @@
+//! The binary form of what a log record carries. What was appended comes back unchanged: order of properties, spelling of
+//! numbers and all. Reading never panics, whatever the bytes are.
+//!
+//! A payload is a kind byte and a sequence of items up to the end of the bytes. Integers are LEB128 varints, signed ones
+//! zigzag; text is its length and its UTF-8; a value is a tag byte and its content.
+
+use indexmap::IndexMap;
+use model::value::Properties;
+use model::{Event, Number, ProfileKey, ProfileOp, ProfileUpdate, Timestamp, Value};
+
+use crate::log::Payload;
+
+/// A payload is at most this long, so that every log that may stand in for ours can carry it.
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+
+const EVENTS: u8 = 1;
+const PROFILES: u8 = 2;
+
+const NULL: u8 = 0;
+const FALSE: u8 = 1;
+const TRUE: u8 = 2;
+const INT: u8 = 3;
+const FLOAT: u8 = 4;
+/// A double by its shortest spelling: what [`Spelling::Shortest`] writes.
+const FLOAT_TEXT: u8 = 5;
+const NUMBER_TEXT: u8 = 6;
+const STRING: u8 = 7;
+const LIST: u8 = 8;
+const OBJECT: u8 = 9;
+/// Integers from 0 on are their own tag.
+const SMALL_INT: u8 = 16;
+
+/// Values nest at most this deep. The wire refuses far less deep ones; damaged bytes must not exhaust the stack.
+const DEPTH_MAX: usize = 512;
+
+/// The bytes are not what [`encode`] writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("record content is malformed: {0}")]
+pub struct Malformed(&'static str);
+
+/// A single item that is longer than [`PAYLOAD_BYTES_MAX`], and how long it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge(pub usize);
+
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Spelling {
+    /// Doubles as their eight bytes.
+    Fast,
+    /// Doubles as text: then nothing is longer than it was in the JSON that was sent, and so whatever the wire lets
+    /// through fits.
+    Shortest,
+}
+
+/// Appends the binary form of a payload to `out`, cut into pieces of at most [`PAYLOAD_BYTES_MAX`] at items' bounds.
+/// `piece` is called before each piece to open it and after each to close it; it gets the payload of the closed piece.
+///
+/// Returns the pieces: their payloads and where their bytes end in `out`.
+pub fn encode(payload: Payload, out: &mut Vec<u8>, mut open: impl FnMut(&mut Vec<u8>)) -> Result<Vec<(Payload, usize)>, TooLarge> {
+    match payload {
+        Payload::Events(events) => pieces(events, EVENTS, out, &mut open, put_event, Payload::Events),
+        Payload::Profiles(updates) => pieces(updates, PROFILES, out, &mut open, put_update, Payload::Profiles),
+    }
+}
+
+fn pieces<T>(
+    mut items: Vec<T>,
+    kind: u8,
+    out: &mut Vec<u8>,
+    open: &mut dyn FnMut(&mut Vec<u8>),
+    put: fn(&mut Vec<u8>, &T, Spelling),
+    wrap: fn(Vec<T>) -> Payload,
+) -> Result<Vec<(Payload, usize)>, TooLarge> {
+    // Where each piece but the last ends: index of the item behind it, and offset in `out`.
+    let mut cuts: Vec<(usize, usize)> = Vec::new();
+    let mut scratch = Vec::new();
+    open(out);
+    let mut start = out.len();
+    out.push(kind);
+    for (index, item) in items.iter().enumerate() {
+        let before = out.len();
+        put(out, item, Spelling::Fast);
+        if out.len() - start <= PAYLOAD_BYTES_MAX {
+            continue;
+        }
+        scratch.clear();
+        if 1 + out.len() - before > PAYLOAD_BYTES_MAX {
+            put(&mut scratch, item, Spelling::Shortest);
+            if 1 + scratch.len() > PAYLOAD_BYTES_MAX {
+                return Err(TooLarge(scratch.len()));
+            }
+        } else {
+            scratch.extend_from_slice(&out[before..]);
+        }
+        out.truncate(before);
+        // An item that fits once it is spelled short may fit beside the others.
+        if before - start > 1 && before - start + scratch.len() > PAYLOAD_BYTES_MAX {
+            cuts.push((index, before));
+            open(out);
+            start = out.len();
+            out.push(kind);
+        }
+        out.extend_from_slice(&scratch);
+    }
+    let mut pieces = Vec::with_capacity(cuts.len() + 1);
+    let mut end = out.len();
+    for (index, offset) in cuts.into_iter().rev() {
+        pieces.push((wrap(items.split_off(index)), end));
+        end = offset;
+    }
+    pieces.push((wrap(items), end));
+    pieces.reverse();
+    Ok(pieces)
+}
+
+/// Reads a payload back.
+pub fn decode(bytes: &[u8]) -> Result<Payload, Malformed> {
+    let mut reader = Reader { bytes };
+    match reader.byte()? {
+        EVENTS => Ok(Payload::Events(items(reader, Reader::event)?)),
+        PROFILES => Ok(Payload::Profiles(items(reader, Reader::update)?)),
+        _ => Err(Malformed("unknown kind of payload")),
+    }
+}
+
+fn items<'a, T>(mut reader: Reader<'a>, take: fn(&mut Reader<'a>) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {
+    let mut items = Vec::new();
+    while !reader.bytes.is_empty() {
+        items.push(take(&mut reader)?);
+    }
+    Ok(items)
+}
+
+fn put_event(out: &mut Vec<u8>, event: &Event, spelling: Spelling) {
+    out.push(u8::from(event.authenticated));
+    put_text(out, &event.name);
+    put_text(out, &event.distinct_id);
+    put_text(out, &event.insert_id);
+    put_int(out, event.time.0);
+    // Most events are received when they happen.
+    put_int(out, event.received_at.0.wrapping_sub(event.time.0));
+    put_properties(out, &event.properties, spelling);
+}
+
+const AUTHENTICATED: u8 = 1;
+const IGNORE_TIME: u8 = 2;
+const HAS_DEDUP_ID: u8 = 4;
+const OF_GROUP: u8 = 8;
+
+fn put_update(out: &mut Vec<u8>, update: &ProfileUpdate, spelling: Spelling) {
+    let mut flags = 0;
+    flags |= if update.authenticated { AUTHENTICATED } else { 0 };
+    flags |= if update.ignore_time { IGNORE_TIME } else { 0 };
+    flags |= if update.dedup_id.is_some() { HAS_DEDUP_ID } else { 0 };
+    flags |= if matches!(update.key, ProfileKey::Group { .. }) { OF_GROUP } else { 0 };
+    out.push(flags);
+    match &update.key {
+        ProfileKey::User(id) => put_text(out, id),
+        ProfileKey::Group { key, id } => {
+            put_text(out, key);
+            put_text(out, id);
+        }
+    }
+    if let Some(id) = &update.dedup_id {
+        put_text(out, id);
+    }
+    put_int(out, update.time.0);
+    let (code, properties) = match &update.op {
+        ProfileOp::Set(properties) => (0, Some(properties)),
+        ProfileOp::SetOnce(properties) => (1, Some(properties)),
+        ProfileOp::Add(properties) => (2, Some(properties)),
+        ProfileOp::Append(properties) => (3, Some(properties)),
+        ProfileOp::Remove(properties) => (4, Some(properties)),
+        ProfileOp::Union(properties) => (5, Some(properties)),
+        ProfileOp::Merge(properties) => (6, Some(properties)),
+        ProfileOp::Unset(_) => (7, None),
+        ProfileOp::Delete => (8, None),
+    };
+    out.push(code);
+    if let Some(properties) = properties {
+        put_properties(out, properties, spelling);
+    }
+    if let ProfileOp::Unset(names) = &update.op {
+        put_varint(out, names.len() as u64);
+        names.iter().for_each(|name| put_text(out, name));
+    }
+}
+
+pub(crate) fn put_properties(out: &mut Vec<u8>, properties: &Properties, spelling: Spelling) {
+    put_varint(out, properties.len() as u64);
+    for (name, value) in properties {
+        put_text(out, name);
+        put_value(out, value, spelling);
+    }
+}
+
+fn put_value(out: &mut Vec<u8>, value: &Value, spelling: Spelling) {
+    match value {
+        Value::Null => out.push(NULL),
+        Value::Bool(false) => out.push(FALSE),
+        Value::Bool(true) => out.push(TRUE),
+        Value::Number(Number::Int(int)) if (0..i64::from(u8::MAX - SMALL_INT)).contains(int) => out.push(SMALL_INT + *int as u8),
+        Value::Number(Number::Int(int)) => {
+            out.push(INT);
+            put_int(out, *int);
+        }
+        Value::Number(Number::Float(float)) if spelling == Spelling::Shortest && float.is_finite() => {
+            out.push(FLOAT_TEXT);
+            put_text(out, &format!("{float:?}"));
+        }
+        Value::Number(Number::Float(float)) => {
+            out.push(FLOAT);
+            out.extend_from_slice(&float.to_le_bytes());
+        }
+        Value::Number(Number::Text(text)) => {
+            out.push(NUMBER_TEXT);
+            put_text(out, text);
+        }
+        Value::String(text) => {
+            out.push(STRING);
+            put_text(out, text);
+        }
+        Value::List(list) => {
+            out.push(LIST);
+            put_varint(out, list.len() as u64);
+            list.iter().for_each(|value| put_value(out, value, spelling));
+        }
+        Value::Object(object) => {
+            out.push(OBJECT);
+            put_properties(out, object, spelling);
+        }
+    }
+}
+
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_varint(out, text.len() as u64);
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn put_int(out: &mut Vec<u8>, int: i64) {
+    put_varint(out, ((int << 1) ^ (int >> 63)) as u64);
+}
+
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Reads items back, one after the other.
+pub(crate) struct Reader<'a> {
+    pub(crate) bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        let (first, rest) = self.bytes.split_first().ok_or(Malformed("it ends too early"))?;
+        self.bytes = rest;
+        Ok(*first)
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.bytes.split_at_checked(len).ok_or(Malformed("it ends too early"))?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                break;
+            }
+            value |= bits << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(Malformed("integer beyond 64 bits"))
+    }
+
+    /// A number of things of at least one byte each, so that no more is reserved than there are bytes.
+    pub(crate) fn count(&mut self) -> Result<usize, Malformed> {
+        let count = self.varint()?;
+        usize::try_from(count).ok().filter(|count| *count <= self.bytes.len()).ok_or(Malformed("count beyond its end"))
+    }
+
+    fn int(&mut self) -> Result<i64, Malformed> {
+        let raw = self.varint()?;
+        Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
+    }
+
+    fn text(&mut self) -> Result<&'a str, Malformed> {
+        let len = self.count()?;
+        std::str::from_utf8(self.take(len)?).map_err(|_| Malformed("text is not UTF-8"))
+    }
+
+    pub(crate) fn string(&mut self) -> Result<String, Malformed> {
+        self.text().map(str::to_owned)
+    }
+
+    fn event(&mut self) -> Result<Event, Malformed> {
+        let authenticated = match self.byte()? {
+            0 => false,
+            1 => true,
+            _ => return Err(Malformed("unknown flags of an event")),
+        };
+        let name = self.string()?;
+        let distinct_id = self.string()?;
+        let insert_id = self.string()?;
+        let time = self.int()?;
+        let received_at = self.int()?.wrapping_add(time);
+        let properties = self.properties(0)?;
+        Ok(Event { name, distinct_id, time: Timestamp(time), insert_id, received_at: Timestamp(received_at), authenticated, properties })
+    }
+
+    fn update(&mut self) -> Result<ProfileUpdate, Malformed> {
+        let flags = self.byte()?;
+        if flags & !(AUTHENTICATED | IGNORE_TIME | HAS_DEDUP_ID | OF_GROUP) != 0 {
+            return Err(Malformed("unknown flags of a profile change"));
+        }
+        let key = if flags & OF_GROUP != 0 {
+            ProfileKey::Group { key: self.string()?, id: self.string()? }
+        } else {
+            ProfileKey::User(self.string()?)
+        };
+        let dedup_id = if flags & HAS_DEDUP_ID != 0 { Some(self.string()?) } else { None };
+        let time = Timestamp(self.int()?);
+        let op = match self.byte()? {
+            0 => ProfileOp::Set(self.properties(0)?),
+            1 => ProfileOp::SetOnce(self.properties(0)?),
+            2 => ProfileOp::Add(self.properties(0)?),
+            3 => ProfileOp::Append(self.properties(0)?),
+            4 => ProfileOp::Remove(self.properties(0)?),
+            5 => ProfileOp::Union(self.properties(0)?),
+            6 => ProfileOp::Merge(self.properties(0)?),
+            7 => {
+                let count = self.count()?;
+                ProfileOp::Unset((0..count).map(|_| self.string()).collect::<Result<_, _>>()?)
+            }
+            8 => ProfileOp::Delete,
+            _ => return Err(Malformed("unknown profile operation")),
+        };
+        let ignore_time = flags & IGNORE_TIME != 0;
+        let authenticated = flags & AUTHENTICATED != 0;
+        Ok(ProfileUpdate { key, op, time, ignore_time, dedup_id, authenticated })
+    }
+
+    pub(crate) fn properties(&mut self, depth: usize) -> Result<Properties, Malformed> {
+        let count = self.count()?;
+        // A property takes at least two bytes; damaged bytes must not reserve more than they could fill.
+        let mut properties = IndexMap::with_capacity(count.min(self.bytes.len() / 2 + 1).min(4096));
+        for _ in 0..count {
+            let name = self.string()?;
+            let value = self.value(depth)?;
+            properties.insert(name, value);
+        }
+        Ok(properties)
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Value, Malformed> {
+        if depth > DEPTH_MAX {
+            return Err(Malformed("values nest too deep"));
+        }
+        Ok(match self.byte()? {
+            NULL => Value::Null,
+            FALSE => Value::Bool(false),
+            TRUE => Value::Bool(true),
+            INT => Value::Number(Number::Int(self.int()?)),
+            FLOAT => {
+                let bytes = self.take(8)?.try_into().expect("eight bytes were taken");
+                Value::Number(Number::Float(f64::from_le_bytes(bytes)))
+            }
+            FLOAT_TEXT => Value::Number(Number::Float(self.text()?.parse().map_err(|_| Malformed("number is not one"))?)),
+            NUMBER_TEXT => Value::Number(Number::Text(self.text()?.into())),
+            STRING => Value::String(self.string()?),
+            LIST => {
+                let count = self.count()?;
+                let mut list = Vec::with_capacity(count.min(4096));
+                for _ in 0..count {
+                    list.push(self.value(depth + 1)?);
+                }
+                Value::List(list)
+            }
+            OBJECT => Value::Object(self.properties(depth + 1)?),
+            small if small >= SMALL_INT => Value::Number(Number::Int(i64::from(small - SMALL_INT))),
+            _ => return Err(Malformed("unknown kind of value")),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(payload: &Payload) -> Vec<u8> {
+        let mut out = Vec::new();
+        let pieces = encode(payload.clone(), &mut out, |_| {}).unwrap();
+        assert_eq!(pieces.len(), 1);
+        out
+    }
+
+    fn number() -> impl Strategy<Value = Number> {
+        prop_oneof![
+            any::<i64>().prop_map(Number::Int),
+            (-300_i64..300).prop_map(Number::Int),
+            proptest::num::f64::NORMAL.prop_map(Number::Float),
+            "-?[0-9]{1,30}(\\.[0-9]{1,30})?(e[0-9]{1,3})?".prop_map(|text| Number::parse(&text)),
+        ]
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            number().prop_map(Value::Number),
+            "\\PC{0,40}".prop_map(Value::String),
+        ];
+        leaf.prop_recursive(4, 40, 6, |inner| {
+            prop_oneof![vec(inner.clone(), 0..6).prop_map(Value::List), object(inner).prop_map(Value::Object)]
+        })
+    }
+
+    fn object(value: impl Strategy<Value = Value>) -> impl Strategy<Value = Properties> {
+        vec(("\\PC{0,12}", value), 0..6).prop_map(|pairs| pairs.into_iter().collect())
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        (".{1,20}", ".{0,20}", ".{0,20}", any::<i64>(), any::<i64>(), any::<bool>(), object(value())).prop_map(
+            |(name, distinct_id, insert_id, time, received_at, authenticated, properties)| Event {
+                name,
+                distinct_id,
+                insert_id,
+                time: Timestamp(time),
+                received_at: Timestamp(received_at),
+                authenticated,
+                properties,
+            },
+        )
+    }
+
+    fn update() -> impl Strategy<Value = ProfileUpdate> {
+        let key = prop_oneof![
+            ".{0,20}".prop_map(ProfileKey::User),
+            (".{0,20}", ".{0,20}").prop_map(|(key, id)| ProfileKey::Group { key, id }),
+        ];
+        let op = prop_oneof![
+            object(value()).prop_map(ProfileOp::Set),
+            object(value()).prop_map(ProfileOp::SetOnce),
+            object(value()).prop_map(ProfileOp::Add),
+            object(value()).prop_map(ProfileOp::Append),
+            object(value()).prop_map(ProfileOp::Remove),
+            object(value()).prop_map(ProfileOp::Union),
+            object(value()).prop_map(ProfileOp::Merge),
+            vec(".{0,20}".prop_map(String::from), 0..5).prop_map(ProfileOp::Unset),
+            Just(ProfileOp::Delete),
+        ];
+        (key, op, any::<i64>(), any::<bool>(), proptest::option::of(".{0,20}"), any::<bool>()).prop_map(
+            |(key, op, time, ignore_time, dedup_id, authenticated)| ProfileUpdate {
+                key,
+                op,
+                time: Timestamp(time),
+                ignore_time,
+                dedup_id,
+                authenticated,
+            },
+        )
+    }
+
+    /// `==` on maps ignores order; the debug form does not.
+    fn same(a: &Payload, b: &Payload) -> bool {
+        format!("{a:?}") == format!("{b:?}")
+    }
+
+    proptest! {
+        #[test]
+        fn events_come_back_as_they_were(events in vec(event(), 0..8)) {
+            let payload = Payload::Events(events);
+            prop_assert!(same(&decode(&written(&payload)).unwrap(), &payload));
+        }
+
+        #[test]
+        fn profile_changes_come_back_as_they_were(updates in vec(update(), 0..8)) {
+            let payload = Payload::Profiles(updates);
+            prop_assert!(same(&decode(&written(&payload)).unwrap(), &payload));
+        }
+
+        #[test]
+        fn the_short_spelling_reads_the_same(event in event()) {
+            let mut out = vec![EVENTS];
+            put_event(&mut out, &event, Spelling::Shortest);
+            prop_assert!(same(&decode(&out).unwrap(), &Payload::Events(vec![event])));
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(kind in 0_u8..4, bytes in vec(any::<u8>(), 0..400)) {
+            let mut bytes = bytes;
+            bytes.insert(0, kind);
+            let _ = decode(&bytes);
+        }
+
+        #[test]
+        fn damaged_events_are_read_without_panic(events in vec(event(), 1..4), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut bytes = written(&Payload::Events(events));
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = decode(&bytes);
+            let _ = decode(&bytes[..at]);
+        }
+    }
+
+    fn plain(properties: Properties) -> Event {
+        let (name, distinct_id, insert_id) = ("e".to_owned(), "u".to_owned(), "i".to_owned());
+        Event { name, distinct_id, insert_id, time: Timestamp(1), received_at: Timestamp(2), authenticated: true, properties }
+    }
+
+    #[test]
+    fn a_big_request_becomes_several_records() {
+        let events: Vec<Event> =
+            (0..3000).map(|n| plain([("n".to_owned(), Value::from(n)), ("x".to_owned(), Value::String("y".repeat(1000)))].into())).collect();
+        let mut out = Vec::new();
+        let mut opened = Vec::new();
+        let pieces = encode(Payload::Events(events.clone()), &mut out, |out| {
+            out.extend_from_slice(b"head");
+            opened.push(out.len());
+        })
+        .unwrap();
+        assert_eq!(pieces.len(), 3);
+        assert_eq!(opened.len(), 3);
+        let mut read = Vec::new();
+        for (start, (payload, end)) in opened.into_iter().zip(pieces) {
+            assert!(end - start <= PAYLOAD_BYTES_MAX);
+            assert_eq!(decode(&out[start..end]).unwrap(), payload);
+            let Payload::Events(mut events) = payload else { panic!("events went in") };
+            read.append(&mut events);
+        }
+        assert_eq!(read, events);
+    }
+
+    #[test]
+    fn an_event_of_a_megabyte_of_json_fits_whatever_is_in_it() {
+        for (element, spelled_bytes) in [(Value::from(1.5), 4), (Value::from(7), 2), (Value::List(vec![]), 3), (Value::from(""), 3)] {
+            let list = Value::List(vec![element; 1_000_000 / spelled_bytes]);
+            let events = vec![plain(IndexMap::new()), plain([("list".to_owned(), list)].into()), plain(IndexMap::new())];
+            let mut out = Vec::new();
+            let mut starts = Vec::new();
+            let pieces = encode(Payload::Events(events.clone()), &mut out, |out| starts.push(out.len())).unwrap();
+            let read: Vec<Event> = starts
+                .into_iter()
+                .zip(&pieces)
+                .flat_map(|(start, (_, end))| match decode(&out[start..*end]).unwrap() {
+                    Payload::Events(events) => events,
+                    Payload::Profiles(_) => panic!("events went in"),
+                })
+                .collect();
+            assert!(read == events);
+        }
+    }
+
+    #[test]
+    fn an_event_that_fits_no_record_is_refused() {
+        let event = plain([("text".to_owned(), Value::String("x".repeat(PAYLOAD_BYTES_MAX)))].into());
+        assert!(encode(Payload::Events(vec![event]), &mut Vec::new(), |_| {}).is_err());
+    }
+}
