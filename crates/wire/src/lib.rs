@@ -1,1 +1,14 @@
-//! Placeholder.
+//! Mixpanel's public formats, both directions, and request signatures. Pure functions; JSON lives here.
+
+pub mod body;
+pub mod dates;
+pub mod dialect;
+pub mod engage;
+pub mod error;
+pub mod export;
+pub mod expression;
+pub mod json;
+pub mod params;
+pub mod segmentation;
+pub mod signature;
+pub mod track;

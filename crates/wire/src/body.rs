@@ -1,0 +1,206 @@
+//! Bodies of `/track`, `/engage`, `/groups` and `/import`, in every form that a client sends (`contract/write.md` 0).
+//! Content-Type is a hint that is never needed; sizes are checked before and after gzip.
+
+use std::io::Read;
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use model::Value;
+
+use crate::json;
+use crate::params::form;
+
+/// How much a request may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes after gzip was undone.
+    pub decoded_bytes_max: usize,
+    /// Records in one request.
+    pub records_max: usize,
+}
+
+/// Why nothing of a request can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BodyError {
+    /// More bytes, once decoded, than allowed.
+    TooLarge(usize),
+    /// More records than allowed.
+    TooMany(usize),
+    /// gzip, base64 or JSON is broken, or there is no data.
+    Malformed(String),
+}
+
+/// What may stand in the query string or in a form body.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// JSON answer with status and error.
+    pub verbose: bool,
+    /// Validate every record and answer with what failed.
+    pub strict: bool,
+    /// Answer with a transparent pixel.
+    pub img: bool,
+    /// Answer by a call of this function.
+    pub callback: Option<String>,
+    /// Go there afterwards, where the settings allow it.
+    pub redirect: Option<String>,
+    /// Legacy credential of `/import`.
+    pub api_key: Option<String>,
+    /// Project of a service account.
+    pub project_id: Option<String>,
+}
+
+/// Reads options and records. Options are there even when the data is broken.
+pub fn decode(query: &str, content_encoding: Option<&str>, body: &[u8], limits: Limits) -> (Options, Result<Vec<Value>, BodyError>) {
+    let mut pairs = form(query.as_bytes());
+    let body = match unpack(content_encoding, body, limits) {
+        Ok(body) => body,
+        Err(error) => return (options(&pairs), Err(error)),
+    };
+    let text = String::from_utf8(body).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let records = if text.starts_with(['{', '[']) {
+        raw(text)
+    } else {
+        pairs.extend(form(text.as_bytes()));
+        match pairs.iter().find(|(name, _)| name == "data") {
+            Some((_, data)) => unescape(data).and_then(|text| raw(&text)),
+            None => Err(BodyError::Malformed("data, missing or empty".to_owned())),
+        }
+    };
+    let records = records.and_then(|records| if records.len() > limits.records_max { Err(BodyError::TooMany(limits.records_max)) } else { Ok(records) });
+    (options(&pairs), records)
+}
+
+fn options(pairs: &[(String, String)]) -> Options {
+    let get = |name: &str| pairs.iter().find(|(given, _)| given == name).map(|(_, value)| value.clone()).filter(|value| !value.is_empty());
+    let truthy = |name: &str| get(name).is_some_and(|value| value != "0" && value != "false");
+    Options {
+        verbose: truthy("verbose"),
+        strict: truthy("strict"),
+        img: truthy("img"),
+        callback: get("callback").filter(|name| is_callback(name)),
+        redirect: get("redirect"),
+        api_key: get("api_key"),
+        project_id: get("project_id"),
+    }
+}
+
+/// Names of functions, members and indexes, and the literal that the browser SDK sends for none.
+fn is_callback(name: &str) -> bool {
+    name == "(function(){})" || (name.len() <= 128 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.$[]".contains(&byte)))
+}
+
+fn unpack(content_encoding: Option<&str>, body: &[u8], limits: Limits) -> Result<Vec<u8>, BodyError> {
+    let too_large = BodyError::TooLarge(limits.decoded_bytes_max);
+    let encoding = content_encoding.map(|name| name.trim().to_ascii_lowercase()).unwrap_or_default();
+    // A proxy may have undone gzip and left the header; the magic number tells.
+    let is_gzip = body.starts_with(&[0x1f, 0x8b]);
+    if encoding.contains("gzip") && is_gzip || is_gzip {
+        let mut plain = Vec::new();
+        let mut reader = flate2::read::MultiGzDecoder::new(body).take(limits.decoded_bytes_max as u64 + 1);
+        reader.read_to_end(&mut plain).map_err(|_| BodyError::Malformed("the gzip body is broken".to_owned()))?;
+        return if plain.len() > limits.decoded_bytes_max { Err(too_large) } else { Ok(plain) };
+    }
+    if body.len() > limits.decoded_bytes_max { Err(too_large) } else { Ok(body.to_vec()) }
+}
+
+/// `data` as JSON, or as base64 in any spelling.
+fn unescape(data: &str) -> Result<String, BodyError> {
+    let data = data.trim_start_matches('\u{feff}').trim();
+    if data.starts_with(['{', '[']) || data.is_empty() {
+        return Ok(data.to_owned());
+    }
+    const ANY: GeneralPurpose = GeneralPurpose::new(
+        &STANDARD,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
+    );
+    let letters = data.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n' | b'\t' | b'=')).map(|byte| match byte {
+        b' ' | b'-' => b'+',
+        b'_' => b'/',
+        other => other,
+    });
+    let bytes = ANY.decode(letters.collect::<Vec<u8>>()).map_err(|_| BodyError::Malformed("data is neither JSON nor base64".to_owned()))?;
+    Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// A list, one object, or one object a line.
+fn raw(text: &str) -> Result<Vec<Value>, BodyError> {
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if text.is_empty() {
+        return Err(BodyError::Malformed("data, missing or empty".to_owned()));
+    }
+    match json::parse(text) {
+        Ok(Value::List(list)) => Ok(list),
+        Ok(object) => Ok(vec![object]),
+        Err(error) => {
+            let lines: Result<Vec<Value>, _> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(json::parse).collect();
+            match lines {
+                Ok(lines) if lines.len() > 1 => Ok(lines),
+                _ => Err(BodyError::Malformed(error.to_string())),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    const LIMITS: Limits = Limits { decoded_bytes_max: 10_000, records_max: 3 };
+
+    fn records(query: &str, body: &[u8]) -> Vec<String> {
+        let (_, records) = decode(query, None, body, LIMITS);
+        let text = |value: &Value| {
+            let mut out = String::new();
+            json::write(value, &mut out);
+            out
+        };
+        records.unwrap().iter().map(text).collect()
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn every_spelling_of_a_body_is_read() {
+        let event = r#"{"p":"c>?~é~>>"}"#;
+        let standard = base64::engine::general_purpose::STANDARD.encode(event);
+        let url_safe = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(event);
+        let bodies: Vec<Vec<u8>> = vec![
+            event.into(),
+            format!("[{event}]").into(),
+            format!("\u{feff} {event}\n").into(),
+            format!("data={standard}").into(),
+            format!("verbose=1&data={}&ip=0", crate::params::encode(&standard)).into(),
+            format!("data={url_safe}").into(),
+            format!("data={}", crate::params::encode(event)).into(),
+            format!("data={}", crate::params::encode(&format!("{}\r\n{}", &standard[..8], &standard[8..]))).into(),
+            gzip(event.as_bytes()),
+            gzip(format!("data={standard}").as_bytes()),
+        ];
+        for body in bodies {
+            assert_eq!(records("", &body), [event], "{}", String::from_utf8_lossy(&body));
+        }
+        assert_eq!(records(&format!("ip=0&data={url_safe}"), b""), [event]);
+        assert_eq!(records("", b"{\"a\":1}\n{\"a\":2}\n\n"), [r#"{"a":1}"#, r#"{"a":2}"#]);
+    }
+
+    #[test]
+    fn limits_hold_before_and_after_gzip() {
+        assert_eq!(decode("", Some("gzip"), &gzip(&[b' '; 100_000]), LIMITS).1, Err(BodyError::TooLarge(10_000)));
+        assert_eq!(decode("", None, b"[1,2,3,4]", LIMITS).1, Err(BodyError::TooMany(3)));
+        assert!(matches!(decode("", Some("gzip"), &[0x1f, 0x8b, 1, 2], LIMITS).1, Err(BodyError::Malformed(_))));
+    }
+
+    #[test]
+    fn options_stand_in_query_or_body() {
+        assert!(decode("", None, b"data=x&verbose=1", LIMITS).0.verbose);
+        assert!(decode("verbose=2", None, b"", LIMITS).0.verbose);
+        assert!(!decode("verbose=0", None, b"", LIMITS).0.verbose);
+    }
+}

@@ -1,0 +1,75 @@
+//! Records of `/engage` and `/groups` to profile updates (`contract/write.md` 1.3, 1.4).
+
+use model::profile::{ProfileKey, ProfileOp, ProfileUpdate};
+use model::value::Properties;
+use model::{Timestamp, Value};
+
+use crate::track::{Record, Rejection, text_of, time_of};
+
+/// Reads one record, which may hold several operations.
+pub fn updates(index: usize, record: &Value, groups: bool, now: Timestamp) -> Record<Vec<ProfileUpdate>> {
+    let refuse = |field: &str, verbose: &'static str| {
+        let message = format!("'{field}' is invalid: must not be missing");
+        Record::Refused(Rejection { index, insert_id: String::new(), field: field.to_owned(), message, verbose })
+    };
+    let Value::Object(record) = record else { return refuse("$token", "data, missing or empty") };
+    let text = |name: &str| record.get(name).map(text_of).filter(|text| !text.is_empty());
+    let Some(token) = text("$token") else { return refuse("$token", "$token, missing or empty") };
+    let key = if groups {
+        let Some(key) = text("$group_key") else { return refuse("$group_key", "$group_key, missing or empty") };
+        let Some(id) = text("$group_id") else { return refuse("$group_id", "$group_id, missing or empty") };
+        if record.contains_key("$distinct_id") {
+            return refuse("$distinct_id", "$distinct_id, not allowed on a group");
+        }
+        ProfileKey::Group { key, id }
+    } else {
+        let Some(id) = text("$distinct_id") else { return refuse("$distinct_id", "$distinct_id, missing or empty") };
+        ProfileKey::User(id)
+    };
+    let flag = |name: &str| match record.get(name) {
+        Some(Value::Bool(flag)) => *flag,
+        Some(Value::Number(number)) => number.as_f64() != 0.0,
+        Some(Value::String(text)) => text == "true" || text == "1",
+        _ => false,
+    };
+    let dedup_id = match record.get("$mp_metadata") {
+        Some(Value::Object(metadata)) => metadata.get("$mp_event_id").map(text_of).filter(|id| !id.is_empty()),
+        _ => None,
+    };
+    let time = record.get("$time").and_then(time_of).filter(|time| *time <= now).unwrap_or(now);
+    let mut updates = Vec::new();
+    for (name, argument) in record {
+        let Some(op) = operation(name, argument) else { continue };
+        // Several operations of one record are told apart, so that a resend of the record repeats none of them.
+        let dedup_id = dedup_id.as_ref().map(|id| format!("{id}{name}"));
+        updates.push(ProfileUpdate { key: key.clone(), op, time, ignore_time: flag("$ignore_time"), dedup_id, authenticated: false });
+    }
+    if updates.is_empty() {
+        return refuse("$set", "data, missing or empty");
+    }
+    Record::Good { token, item: updates }
+}
+
+fn operation(name: &str, argument: &Value) -> Option<ProfileOp> {
+    // `$ip` inside `$set` is a modifier that one SDK puts there; addresses are never stored.
+    let object = || match argument {
+        Value::Object(object) => Some(object.iter().filter(|(name, _)| *name != "$ip").map(|(name, value)| (name.clone(), value.clone())).collect::<Properties>()),
+        _ => None,
+    };
+    Some(match name {
+        "$set" => ProfileOp::Set(object()?),
+        "$set_once" => ProfileOp::SetOnce(object()?),
+        "$add" => ProfileOp::Add(object()?),
+        "$append" => ProfileOp::Append(object()?),
+        "$remove" => ProfileOp::Remove(object()?),
+        "$union" => ProfileOp::Union(object()?),
+        "$merge" => ProfileOp::Merge(object()?),
+        "$unset" => ProfileOp::Unset(match argument {
+            Value::List(names) => names.iter().map(text_of).collect(),
+            Value::String(name) => vec![name.clone()],
+            _ => return None,
+        }),
+        "$delete" => ProfileOp::Delete,
+        _ => return None,
+    })
+}

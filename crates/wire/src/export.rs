@@ -1,0 +1,55 @@
+//! `export`: raw events, one JSON object a line (`contract/read.md` 3.4).
+
+use model::report::Export;
+use model::value::Properties;
+use model::{Event, Value};
+
+use crate::dates::Calendar;
+use crate::json;
+use crate::params::Params;
+use crate::segmentation::{count, dates, filter, names};
+
+/// What the endpoint knows.
+pub const PARAMETERS: &[&str] = &["from_date", "to_date", "event", "where", "limit", "time_in_ms", "dedup"];
+
+/// Reads the parameters.
+pub fn parse(params: &Params, calendar: &Calendar) -> Result<Export, String> {
+    let (from, to) = dates(params)?;
+    if to > calendar.date_of(calendar.now) {
+        return Err("to_date cannot be later than today".to_owned());
+    }
+    let limit = count(params, "limit", 100_000)?;
+    Ok(Export {
+        range: calendar.range(from, to).ok_or("from_date must not be later than to_date")?,
+        events: params.filled("event").map(names),
+        filter: filter(params)?,
+        limit,
+        time_in_ms: flag(params, "time_in_ms")?,
+        dedup: flag(params, "dedup")?,
+    })
+}
+
+fn flag(params: &Params, name: &str) -> Result<bool, String> {
+    match params.get(name).map(str::to_ascii_lowercase).as_deref() {
+        None | Some("" | "0" | "false") => Ok(false),
+        Some("1" | "true") => Ok(true),
+        Some(other) => Err(format!("invalid {name} `{other}`, expected true or false")),
+    }
+}
+
+/// Writes one line: `event` and `properties`, `time` first.
+pub fn line(event: &Event, time_in_ms: bool, out: &mut String) {
+    out.push_str("{\"event\":");
+    json::write_string(&event.name, out);
+    let time = if time_in_ms { event.time.0 } else { event.time.seconds() };
+    let mut properties = Properties::with_capacity(event.properties.len() + 3);
+    properties.insert("time".to_owned(), Value::from(time));
+    properties.insert("distinct_id".to_owned(), Value::String(event.distinct_id.clone()));
+    properties.insert("$insert_id".to_owned(), Value::String(event.insert_id.clone()));
+    for (name, value) in &event.properties {
+        properties.insert(name.clone(), value.clone());
+    }
+    out.push_str(",\"properties\":");
+    json::write(&Value::Object(properties), out);
+    out.push_str("}\n");
+}

@@ -1,0 +1,99 @@
+//! Parameters of a request: split on `&`, then on the first `=`; `+` is a space, `%XX` a byte (`contract/read.md` 1.2, 2.3).
+
+use model::Value;
+
+use crate::json;
+
+/// Decoded names and values in the order in which they came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Params {
+    pairs: Vec<(String, String)>,
+}
+
+impl Params {
+    /// Reads a query string and, behind it, a body: a JSON object or else a form, whatever its content type.
+    pub fn parse(query: &str, body: Option<&[u8]>) -> Self {
+        let mut params = Self { pairs: form(query.as_bytes()) };
+        let Some(text) = body.and_then(|body| std::str::from_utf8(body).ok()) else { return params };
+        match json::parse(text.trim()) {
+            Ok(Value::Object(object)) => params.pairs.extend(object.into_iter().map(|(name, value)| {
+                let text = match value {
+                    Value::String(text) => text,
+                    other => {
+                        let mut text = String::new();
+                        json::write(&other, &mut text);
+                        text
+                    }
+                };
+                (name, text)
+            })),
+            Ok(_) => {}
+            Err(_) => params.pairs.extend(form(text.as_bytes())),
+        }
+        params
+    }
+
+    /// The value of a name; the last one where there are several.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.pairs.iter().rev().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The value of a name, where it is not empty.
+    pub fn filled(&self, name: &str) -> Option<&str> {
+        self.get(name).filter(|value| !value.is_empty())
+    }
+
+    /// A name that was given more than once.
+    pub fn repeated(&self) -> Option<&str> {
+        let seen = |at: usize| self.pairs[..at].iter().any(|(name, _)| *name == self.pairs[at].0);
+        (0..self.pairs.len()).find(|at| seen(*at)).map(|at| self.pairs[at].0.as_str())
+    }
+
+    /// Every pair in order.
+    pub fn pairs(&self) -> &[(String, String)] {
+        &self.pairs
+    }
+}
+
+/// Splits and decodes a form or query string. Bytes that are not UTF-8 become U+FFFD.
+pub fn form(text: &[u8]) -> Vec<(String, String)> {
+    let pieces = text.split(|byte| *byte == b'&').filter(|piece| !piece.is_empty());
+    let pair = |piece: &[u8]| {
+        let (name, value) = match piece.iter().position(|byte| *byte == b'=') {
+            Some(at) => (&piece[..at], &piece[at + 1..]),
+            None => (piece, &b""[..]),
+        };
+        (decode(name), decode(value))
+    };
+    pieces.map(|piece| pair(piece.strip_prefix(b"?").unwrap_or(piece))).filter(|(name, value)| !(name.is_empty() && value.is_empty())).collect()
+}
+
+fn decode(text: &[u8]) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        let hex = |byte: u8| (byte as char).to_digit(16);
+        match (text[at], text.get(at + 1).copied().and_then(hex), text.get(at + 2).copied().and_then(hex)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push((high * 16 + low) as u8);
+                at += 2;
+            }
+            (b'+', ..) => bytes.push(b' '),
+            (byte, ..) => bytes.push(byte),
+        }
+        at += 1;
+    }
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// Percent-encodes a value for a query string.
+pub fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte as char),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}

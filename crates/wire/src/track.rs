@@ -1,0 +1,222 @@
+//! Records of `/track` and `/import` to events (`contract/write.md` 1.1, 1.2, 2).
+
+use model::value::{Number, Properties};
+use model::{Event, Timestamp, Value};
+
+use crate::json;
+
+/// Why a record was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Which record of the request.
+    pub index: usize,
+    /// Its `$insert_id`, where it had one.
+    pub insert_id: String,
+    /// Which field.
+    pub field: String,
+    /// What is wrong, as strict answers say it.
+    pub message: String,
+    /// What is wrong, as verbose answers say it.
+    pub verbose: &'static str,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record<T> {
+    /// It is good and belongs to the project with this token.
+    Good {
+        /// The record's own token, empty where a credential names the project.
+        token: String,
+        /// What to store.
+        item: T,
+    },
+    /// It is dropped, and the client is told it was taken (`contract/write.md` 2.3).
+    Dropped,
+    /// It is refused.
+    Refused(Rejection),
+}
+
+/// How the records of a request are judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// `/import` rather than `/track`.
+    pub import: bool,
+    /// Full validation.
+    pub strict: bool,
+    /// A credential names the project: no token is needed.
+    pub credentialed: bool,
+    /// Beyond the public token.
+    pub authenticated: bool,
+    /// The time of receipt.
+    pub now: Timestamp,
+}
+
+const TEXT_CHARS_MAX: usize = 255;
+const PROPERTIES_MAX: usize = 255;
+const NESTING_MAX: usize = 10;
+const TRACK_AGE_MAX_MS: i64 = 5 * 24 * 3_600_000;
+const BAD_IDS: &[&str] = &[
+    "00000000-0000-0000-0000-000000000000", "anon", "anonymous", "nil", "none", "null", "n/a", "na", "undefined", "unknown", "<nil>", "0", "-1",
+    "true", "false", "[]", "{}",
+];
+
+/// Reads one record. `new_insert_id` makes an id for events that bring none.
+pub fn event(index: usize, record: &Value, rules: Rules, new_insert_id: &mut dyn FnMut() -> String) -> Record<Event> {
+    let mut insert_id = String::new();
+    let refuse = |insert_id: &str, field: &str, message: &str, verbose: &'static str| {
+        let message = format!("'{field}' is invalid: {message}");
+        Record::Refused(Rejection { index, insert_id: insert_id.to_owned(), field: field.to_owned(), message, verbose })
+    };
+    const NO_DATA: &str = "data, missing or empty";
+    let Value::Object(record) = record else { return refuse("", "event", "must not be missing", NO_DATA) };
+    let sent = match record.get("properties") {
+        Some(Value::Object(properties)) => Some(properties),
+        _ => None,
+    };
+    if let Some(id) = sent.and_then(|sent| sent.get("$insert_id")) {
+        insert_id = text_of(id);
+    }
+    let name = match record.get("event") {
+        Some(Value::String(name)) if !name.is_empty() => truncated(name),
+        _ => return refuse(&insert_id, "event", "must not be missing", NO_DATA),
+    };
+    let Some(sent) = sent else { return refuse(&insert_id, "properties", "must not be missing", NO_DATA) };
+    let token = sent.get("token").map(text_of).unwrap_or_default();
+    if token.is_empty() && !rules.credentialed {
+        return refuse(&insert_id, "properties.token", "must not be missing", "token, missing or empty");
+    }
+    let ignored = matches!(sent.get("$ignore"), Some(Value::Bool(true))) || sent.get("$ignore").and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+    if ignored || name == "mp_page_view" {
+        return Record::Dropped;
+    }
+    let strict = rules.import && rules.strict;
+    let now = rules.now;
+    let time = match sent.get("time") {
+        None | Some(Value::Null) if strict && name != "$merge" => return refuse(&insert_id, "properties.time", "must not be missing", NO_DATA),
+        None | Some(Value::Null) => now,
+        Some(value) => match time_of(value) {
+            Some(time) => time,
+            None if strict => return refuse(&insert_id, "properties.time", "must be specified as seconds since epoch", NO_DATA),
+            None => now,
+        },
+    };
+    if strict {
+        if time.0 > now.0 + 3_600_000 {
+            return refuse(&insert_id, "properties.time", "must not be in the future", NO_DATA);
+        }
+        if time.0 < 365 * 86_400_000 {
+            return refuse(&insert_id, "properties.time", "must not be before 1971-01-01", NO_DATA);
+        }
+    }
+    if !rules.import && time.0 < now.0 - TRACK_AGE_MAX_MS {
+        const TOO_OLD: &str = "'properties.time' is invalid: must be within the last 5 days";
+        return refuse(&insert_id, "properties.time", "must be within the last 5 days", TOO_OLD);
+    }
+    // A time in the future becomes the time of receipt: the protocol says so, and phones lie about clocks.
+    let time = if time > now { now } else { time };
+
+    let user_id = sent.get("$user_id").map(text_of).filter(|id| !id.is_empty());
+    let device_id = sent.get("$device_id").map(text_of).filter(|id| !id.is_empty());
+    let given = sent.get("distinct_id").filter(|id| !matches!(id, Value::Null)).map(text_of);
+    if name == "$identify" && given.as_deref() == Some("") {
+        return refuse(&insert_id, "properties.distinct_id", "must not be missing", "distinct_id, missing or empty");
+    }
+    if strict {
+        match &given {
+            None if user_id.is_none() && device_id.is_none() => {
+                return refuse(&insert_id, "properties.distinct_id", "must not be missing", NO_DATA);
+            }
+            Some(id) if BAD_IDS.contains(&id.trim().to_lowercase().as_str()) => {
+                return refuse(&insert_id, "properties.distinct_id", "must not be one of the disallowed values", NO_DATA);
+            }
+            _ => {}
+        }
+        if insert_id.is_empty() {
+            return refuse(&insert_id, "$insert_id", "must not be missing", NO_DATA);
+        }
+        if insert_id.len() > 36 {
+            return refuse(&insert_id, "$insert_id", "must not be longer than 36 bytes", NO_DATA);
+        }
+        if !insert_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            return refuse(&insert_id, "$insert_id", "must only contain alphanumeric or hyphen '-' characters", NO_DATA);
+        }
+        if BAD_IDS.contains(&insert_id.to_lowercase().as_str()) {
+            return refuse(&insert_id, "$insert_id", "must not be one of the disallowed values", NO_DATA);
+        }
+    }
+    let device = || device_id.map(|id| format!("$device:{}", id.strip_prefix("$device:").unwrap_or(&id)));
+    let distinct_id = given.filter(|id| !id.is_empty()).or(user_id).or_else(device).unwrap_or_default();
+    if insert_id.is_empty() {
+        // The mobile SDKs send no `$insert_id` but an id of the event in their metadata.
+        let metadata = match record.get("$mp_metadata") {
+            Some(Value::Object(metadata)) => metadata.get("$mp_event_id").map(text_of),
+            _ => None,
+        };
+        insert_id = metadata.filter(|id| !id.is_empty()).unwrap_or_else(new_insert_id);
+    }
+    let mut properties = Properties::with_capacity(sent.len() + 2);
+    for (name, value) in sent {
+        let taken_out = matches!(name.as_str(), "token" | "time" | "distinct_id" | "$insert_id" | "ip" | "$import" | "mp_processing_time_ms");
+        if !taken_out && properties.len() < PROPERTIES_MAX {
+            properties.insert(truncated(name), bounded(value, 1));
+        }
+    }
+    if rules.import {
+        properties.insert("$import".to_owned(), Value::Bool(true));
+    }
+    properties.insert("mp_processing_time_ms".to_owned(), Value::from(now.0));
+    let event = Event {
+        name,
+        distinct_id: distinct_id.chars().take(TEXT_CHARS_MAX).collect(),
+        time,
+        insert_id: insert_id.chars().take(TEXT_CHARS_MAX).collect(),
+        received_at: now,
+        authenticated: rules.authenticated,
+        properties,
+    };
+    Record::Good { token, item: event }
+}
+
+/// An id as text: SDKs send numbers and objects too, and two spellings of one id must stay one.
+pub(crate) fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => {
+            let mut out = String::new();
+            json::write(other, &mut out);
+            out
+        }
+    }
+}
+
+/// Seconds or milliseconds, integral or not; numbers in strings count too.
+pub(crate) fn time_of(value: &Value) -> Option<Timestamp> {
+    let number = match value {
+        Value::Number(Number::Int(int)) if int.abs() >= 100_000_000_000 => return Some(Timestamp(*int)),
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok()?,
+        _ => return None,
+    };
+    let ms = if number.abs() >= 1e11 { number } else { number * 1000.0 };
+    (ms.is_finite() && ms.abs() < 9e15).then(|| Timestamp(ms.round() as i64))
+}
+
+fn truncated(text: &str) -> String {
+    match text.char_indices().nth(TEXT_CHARS_MAX) {
+        Some((end, _)) => text[..end].to_owned(),
+        None => text.to_owned(),
+    }
+}
+
+fn bounded(value: &Value, depth: usize) -> Value {
+    match value {
+        Value::String(text) => Value::String(truncated(text)),
+        Value::List(_) | Value::Object(_) if depth >= NESTING_MAX => Value::String(truncated(&text_of(value))),
+        Value::List(list) => Value::List(list.iter().take(PROPERTIES_MAX).map(|value| bounded(value, depth + 1)).collect()),
+        Value::Object(object) => {
+            Value::Object(object.iter().take(PROPERTIES_MAX).map(|(name, value)| (truncated(name), bounded(value, depth + 1))).collect())
+        }
+        other => other.clone(),
+    }
+}
