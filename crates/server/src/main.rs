@@ -1,2 +1,27 @@
-//! The binary.
-fn main() {}
+//! `sluice`: the server and its command line.
+
+mod admin;
+mod app;
+mod auth;
+mod cli;
+mod clock;
+mod config;
+mod demo;
+mod ingest;
+mod listen;
+mod reports;
+mod routes;
+mod serve;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    match cli::run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sluice: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -111,17 +111,22 @@ fn unescape(data: &str) -> Result<String, BodyError> {
     if data.starts_with(['{', '[']) || data.is_empty() {
         return Ok(data.to_owned());
     }
+    base64_text(data).ok_or_else(|| BodyError::Malformed("data is neither JSON nor base64".to_owned()))
+}
+
+/// Decodes base64 in any spelling: both alphabets, padded or not, `+` come as space, broken into lines.
+pub fn base64_text(text: &str) -> Option<String> {
     const ANY: GeneralPurpose = GeneralPurpose::new(
         &STANDARD,
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
     );
-    let letters = data.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n' | b'\t' | b'=')).map(|byte| match byte {
+    let letters = text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n' | b'\t' | b'=')).map(|byte| match byte {
         b' ' | b'-' => b'+',
         b'_' => b'/',
         other => other,
     });
-    let bytes = ANY.decode(letters.collect::<Vec<u8>>()).map_err(|_| BodyError::Malformed("data is neither JSON nor base64".to_owned()))?;
-    Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    let bytes = ANY.decode(letters.collect::<Vec<u8>>()).ok()?;
+    Some(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 /// A list, one object, or one object a line.

@@ -1,0 +1,61 @@
+//! What every handler shares.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, RwLock};
+
+use metastore::{CredentialTable, Metastore};
+use query::Engine;
+use store::Store;
+
+/// The running server.
+pub(crate) struct App {
+    pub metastore: Arc<Metastore>,
+    pub store: Store,
+    pub engine: Engine,
+    credentials: RwLock<Arc<CredentialTable>>,
+    pub counts: Counts,
+}
+
+/// Figures for `/metrics`.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub requests: AtomicU64,
+    pub events: AtomicU64,
+    pub updates: AtomicU64,
+    pub rejected: AtomicU64,
+    /// Events for unknown tokens, by the token's last 4 characters.
+    pub unknown_tokens: Mutex<HashMap<String, u64>>,
+}
+
+impl App {
+    pub(crate) fn new(metastore: Arc<Metastore>, store: Store) -> Result<Self, metastore::MetaError> {
+        let credentials = RwLock::new(Arc::new(metastore.credentials()?));
+        Ok(Self { metastore, engine: Engine::new(store.clone()), store, credentials, counts: Counts::default() })
+    }
+
+    /// Every credential as of the last change.
+    pub(crate) fn credentials(&self) -> Arc<CredentialTable> {
+        self.credentials.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Reads the credentials again; called before a change of them is answered.
+    pub(crate) fn reload_credentials(&self) -> Result<(), metastore::MetaError> {
+        let table = Arc::new(self.metastore.credentials()?);
+        let mut current = self.credentials.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if table.epoch >= current.epoch {
+            *current = table;
+        }
+        Ok(())
+    }
+
+    /// Counts an event whose token nobody owns.
+    pub(crate) fn count_unknown(&self, token: &str) {
+        let mut end: Vec<char> = token.chars().rev().take(4).collect();
+        end.reverse();
+        let mut unknown = self.counts.unknown_tokens.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // A stranger must not be able to fill memory with names.
+        let key = if unknown.len() < 1000 { end.into_iter().collect() } else { "other".to_owned() };
+        *unknown.entry(key).or_default() += 1;
+    }
+}

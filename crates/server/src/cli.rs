@@ -1,0 +1,224 @@
+//! The command line.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::Value;
+
+use crate::admin::{self, Command};
+use crate::{clock, config, serve};
+
+/// Self-hosted product analytics that speaks Mixpanel's wire.
+#[derive(Parser)]
+#[command(name = "sluice", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Args)]
+struct Data {
+    /// The data directory; SLUICE_DATA where it is not given.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// The key file, by default beside the data directory.
+    #[arg(long)]
+    key_file: Option<PathBuf>,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the server.
+    Serve {
+        #[command(flatten)]
+        data: Data,
+        /// Where to listen; port 0 takes a free one.
+        #[arg(long, default_value = "127.0.0.1:8080")]
+        listen: SocketAddr,
+        /// Hold a demo project; loopback only.
+        #[arg(long)]
+        demo: bool,
+    },
+    /// Make the first account with the setup code.
+    Setup {
+        #[command(flatten)]
+        data: Data,
+        #[arg(long)]
+        code: String,
+        #[arg(long)]
+        email: String,
+        #[arg(long, required = true)]
+        password_stdin: bool,
+    },
+    /// Accounts.
+    #[command(subcommand)]
+    Account(AccountVerb),
+    /// Projects.
+    #[command(subcommand)]
+    Project(ProjectVerb),
+    /// API key and API secret of a project.
+    #[command(subcommand)]
+    Credentials(CredentialsVerb),
+    /// Service accounts.
+    #[command(subcommand)]
+    ServiceAccount(ServiceAccountVerb),
+    /// Sign a URL.
+    Sign {
+        #[arg(long)]
+        api_key: String,
+        #[arg(long, required = true)]
+        api_secret_stdin: bool,
+        /// Seconds until it expires.
+        #[arg(long, default_value_t = 600)]
+        lifetime: i64,
+        method: String,
+        url: String,
+    },
+    /// What the running server holds.
+    Status {
+        #[command(flatten)]
+        data: Data,
+    },
+}
+
+#[derive(Subcommand)]
+enum AccountVerb {
+    /// Make an account.
+    Create {
+        #[command(flatten)]
+        data: Data,
+        #[arg(long)]
+        email: String,
+        #[arg(long, required = true)]
+        password_stdin: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum ProjectVerb {
+    /// Make a project; prints project_id, token, api_key, api_secret.
+    Create {
+        #[command(flatten)]
+        data: Data,
+        /// E-mail address of the owner's account.
+        #[arg(long)]
+        owner: String,
+        #[arg(long)]
+        name: String,
+        /// IANA name.
+        #[arg(long, default_value = "UTC")]
+        timezone: String,
+        #[arg(long)]
+        project_id: Option<i64>,
+        #[arg(long)]
+        organization_id: Option<i64>,
+        #[arg(long)]
+        token: Option<String>,
+        #[arg(long)]
+        api_key: Option<String>,
+        #[arg(long)]
+        api_secret: Option<String>,
+        /// Take values under 32 characters.
+        #[arg(long)]
+        allow_weak: bool,
+    },
+    /// List projects.
+    List {
+        #[command(flatten)]
+        data: Data,
+    },
+}
+
+#[derive(Subcommand)]
+enum CredentialsVerb {
+    /// Clear API key and API secret at once, never the token; prints the new pair. Owners only.
+    Reset {
+        #[command(flatten)]
+        data: Data,
+        #[arg(long)]
+        project: i64,
+        /// E-mail address of an owner's account.
+        #[arg(long = "as")]
+        account: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum ServiceAccountVerb {
+    /// Make a service account; prints username and secret, the secret only this once.
+    Create {
+        #[command(flatten)]
+        data: Data,
+        #[arg(long)]
+        project: i64,
+        #[arg(long)]
+        name: String,
+        /// consumer, analyst, admin or owner.
+        #[arg(long, default_value = "analyst")]
+        role: String,
+        #[arg(long)]
+        username: Option<String>,
+        #[arg(long)]
+        secret_stdin: bool,
+    },
+}
+
+/// Reads the command line and does what it says.
+pub(crate) fn run() -> Result<(), String> {
+    match Cli::parse().verb {
+        Verb::Serve { data, listen, demo } => serve::run(&config::data_dir(data.data)?, listen, data.key_file, demo),
+        Verb::Setup { data, code, email, .. } => call(data, Command::SetupRedeem { code, email, password: stdin()? }),
+        Verb::Account(AccountVerb::Create { data, email, .. }) => call(data, Command::AccountCreate { email, password: stdin()? }),
+        Verb::Project(ProjectVerb::Create { data, owner, name, timezone, project_id, organization_id, token, api_key, api_secret, allow_weak }) => {
+            let weak = [&token, &api_key, &api_secret].into_iter().flatten().any(|value| metastore::is_weak(value));
+            if weak && !allow_weak {
+                return Err("a value under 32 characters can be guessed; say --allow-weak to take it all the same".to_owned());
+            }
+            call(data, Command::ProjectCreate { owner, name, timezone, project_id, organization_id, token, api_key, api_secret })
+        }
+        Verb::Project(ProjectVerb::List { data }) => call(data, Command::ProjectList),
+        Verb::Credentials(CredentialsVerb::Reset { data, project, account }) => call(data, Command::CredentialsReset { project, account }),
+        Verb::ServiceAccount(ServiceAccountVerb::Create { data, project, name, role, username, secret_stdin }) => {
+            let secret = if secret_stdin { Some(stdin()?) } else { None };
+            call(data, Command::ServiceAccountCreate { project, name, role, username, secret })
+        }
+        Verb::Sign { api_key, lifetime, url, .. } => {
+            println!("{}", wire::signature::sign_url(&url, &api_key, &stdin()?, clock::now().seconds() + lifetime));
+            Ok(())
+        }
+        Verb::Status { data } => call(data, Command::Status),
+    }
+}
+
+fn call(data: Data, command: Command) -> Result<(), String> {
+    let answer = admin::call(&config::data_dir(data.data)?, data.key_file, &command)?;
+    if data.json {
+        println!("{answer}");
+    } else {
+        print_plain(&answer);
+    }
+    Ok(())
+}
+
+fn print_plain(answer: &Value) {
+    match answer {
+        Value::Array(rows) => rows.iter().for_each(print_plain),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                println!("{name}\t{}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+            }
+        }
+        other => println!("{other}"),
+    }
+}
+
+fn stdin() -> Result<String, String> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map_err(|error| error.to_string())?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}

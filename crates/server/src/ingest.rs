@@ -1,0 +1,134 @@
+//! `/track`, `/engage`, `/groups`, `/import`: read, decode, store, and only then answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use model::{Event, ProfileUpdate, ProjectId};
+use store::StoreError;
+use wire::body::{BodyError, Limits};
+use wire::dialect::{Endpoint, Reply, reply};
+use wire::track::{Record, Rejection, Rules};
+use wire::{body, engage, track};
+
+use crate::app::App;
+use crate::auth::{self, Refusal};
+use crate::clock;
+
+const LIMITS: Limits = Limits { decoded_bytes_max: 10 * 1024 * 1024, records_max: 2000 };
+/// A body that pauses this long is given up.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Reads a whole body within a bound of bytes and time.
+pub(crate) async fn collect(body: Body, bytes_max: usize) -> Result<Bytes, ()> {
+    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, bytes_max).collect());
+    Ok(read.await.map_err(|_| ())?.map_err(|_| ())?.to_bytes())
+}
+
+/// Handles a write request.
+pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, request: Request) -> Response {
+    app.counts.requests.fetch_add(1, Ordering::Relaxed);
+    let (parts, sent) = request.into_parts();
+    let query = parts.uri.query().unwrap_or_default();
+    let encoding = parts.headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
+    let Ok(sent) = collect(sent, LIMITS.decoded_bytes_max + 4096).await else {
+        let (options, _) = body::decode(query, None, b"", LIMITS);
+        return respond(reply(endpoint, &options, 0, &[], Some(&BodyError::TooLarge(LIMITS.decoded_bytes_max))));
+    };
+    let now = clock::now();
+    let (options, records) = body::decode(query, encoding, &sent, LIMITS);
+    let table = app.credentials();
+    let mut writer = auth::Writer { project: None, authenticated: false };
+    if endpoint == Endpoint::Import {
+        match auth::prove_import(&table, &parts.headers, options.api_key.as_deref(), options.project_id.as_deref(), now) {
+            Ok(proven) => writer = proven,
+            Err(Refusal(status, text)) => return respond(Reply::refused(status, &text)),
+        }
+    }
+    let records = match records {
+        Ok(records) => records,
+        Err(error) => return respond(reply(endpoint, &options, 0, &[], Some(&error))),
+    };
+    let rules = Rules {
+        import: endpoint == Endpoint::Import,
+        strict: options.strict,
+        credentialed: writer.project.is_some(),
+        authenticated: writer.authenticated,
+        now,
+    };
+    let mut new_insert_id = || {
+        let mut bytes = [0u8; 16];
+        getrandom::fill(&mut bytes).expect("the operating system has randomness");
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let (mut accepted, mut rejections) = (0, Vec::<Rejection>::new());
+    let mut events: HashMap<ProjectId, Vec<Event>> = HashMap::new();
+    let mut updates: HashMap<ProjectId, Vec<ProfileUpdate>> = HashMap::new();
+    for (index, record) in records.iter().enumerate() {
+        if matches!(endpoint, Endpoint::Track | Endpoint::Import) {
+            match track::event(index, record, rules, &mut new_insert_id) {
+                Record::Good { token, item } => match writer.project.or_else(|| table.tokens.get(&token).copied()) {
+                    Some(project) => events.entry(project).or_default().push(item),
+                    None => app.count_unknown(&token),
+                },
+                Record::Dropped => {}
+                Record::Refused(rejection) => {
+                    rejections.push(rejection);
+                    continue;
+                }
+            }
+        } else {
+            match engage::updates(index, record, endpoint == Endpoint::Groups, now) {
+                Record::Good { token, item } => match table.tokens.get(&token) {
+                    Some(project) => updates.entry(*project).or_default().extend(item),
+                    None => app.count_unknown(&token),
+                },
+                Record::Dropped => {}
+                Record::Refused(rejection) => {
+                    rejections.push(rejection);
+                    continue;
+                }
+            }
+        }
+        accepted += 1;
+    }
+    app.counts.rejected.fetch_add(rejections.len() as u64, Ordering::Relaxed);
+    for (project, events) in events {
+        let count = events.len() as u64;
+        if let Err(error) = app.store.append(project, events).await {
+            return unavailable(endpoint, &error);
+        }
+        app.counts.events.fetch_add(count, Ordering::Relaxed);
+    }
+    for (project, updates) in updates {
+        let count = updates.len() as u64;
+        if let Err(error) = app.store.append_profiles(project, updates).await {
+            return unavailable(endpoint, &error);
+        }
+        app.counts.updates.fetch_add(count, Ordering::Relaxed);
+    }
+    respond(reply(endpoint, &options, accepted, &rejections, None))
+}
+
+fn respond(reply: Reply) -> Response {
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, [(header::CONTENT_TYPE, reply.content_type), (header::CACHE_CONTROL, "no-store")], reply.body).into_response()
+}
+
+/// Nothing was acknowledged. Client SDKs keep a batch on 503; on 429 one of them drops it.
+fn unavailable(endpoint: Endpoint, error: &StoreError) -> Response {
+    tracing::warn!(%error, "a write was refused");
+    let mut response = match (endpoint, error) {
+        (Endpoint::Import, StoreError::Overloaded) => respond(Reply::refused(429, "Project exceeded rate limits. Please retry the request with exponential backoff.")),
+        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    };
+    response.headers_mut().insert(header::RETRY_AFTER, axum::http::HeaderValue::from_static("5"));
+    response
+}
