@@ -1,1 +1,107 @@
-//! Placeholder.
+//! Drives the real binary: a server in a directory of its own, killed with it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// A running server with one project whose credentials are known.
+pub struct TestServer {
+    child: Child,
+    /// `http://127.0.0.1:PORT`
+    pub base: String,
+    dir: tempfile::TempDir,
+}
+
+fn binary() -> PathBuf {
+    match std::env::var_os("SLUICE_BIN") {
+        Some(path) => path.into(),
+        // Tests lie in `target/debug/deps`, the binary one folder above.
+        None => std::env::current_exe().expect("a test has a path").parent().and_then(|deps| deps.parent()).expect("it lies in a target").join("sluice"),
+    }
+}
+
+impl TestServer {
+    /// Starts a server with project 1: token `test_token`, key `test_key`, secret `test_secret`, owner `o@example.com`.
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (child, base) = spawn(dir.path());
+        let server = Self { child, base, dir };
+        server.cli(&["account", "create", "--email", "o@example.com", "--password-stdin"], "correct horse");
+        let project = ["project", "create", "--owner", "o@example.com", "--name", "P", "--token", "test_token", "--api-key", "test_key"];
+        server.cli(&[&project[..], &["--api-secret", "test_secret", "--allow-weak"]].concat(), "");
+        server
+    }
+
+    /// Runs a command against the server's data and returns what it printed.
+    pub fn cli(&self, args: &[&str], stdin: &str) -> String {
+        let mut child = Command::new(binary())
+            .args(args)
+            .args(["--json", "--data"])
+            .arg(self.dir.path().join("data"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        child.stdin.take().expect("it was piped").write_all(stdin.as_bytes()).expect("it reads");
+        let output = child.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{args:?}");
+        String::from_utf8(output.stdout).expect("it prints UTF-8")
+    }
+
+    /// Kills the server as a crash does, and starts it again on the same data.
+    pub fn crash_and_restart(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+        (self.child, self.base) = spawn(self.dir.path());
+    }
+
+    /// Signs a path with the project's first key.
+    pub fn signed(&self, path: &str, key: &str, secret: &str) -> String {
+        let expire = std::process::Command::new("date").arg("+%s").output().expect("date runs").stdout;
+        let now: i64 = String::from_utf8_lossy(&expire).trim().parse().expect("date prints seconds");
+        wire::signature::sign_url(&format!("{}{path}", self.base), key, secret, now + 600)
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(dir: &std::path::Path) -> (Child, String) {
+    let mut child = Command::new(binary())
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(dir.join("data"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary starts; build it with `cargo build -p server`");
+    let mut lines = BufReader::new(child.stdout.take().expect("it was piped")).lines();
+    let base = lines.by_ref().map_while(Result::ok).find_map(|line| line.strip_prefix("listening on ").map(str::to_owned)).expect("it listens");
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, base)
+}
+
+/// GET: status and body.
+pub fn get(url: &str, authorization: Option<&str>) -> (u16, String) {
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let mut request = agent.get(url);
+    if let Some(value) = authorization {
+        request = request.header("authorization", value);
+    }
+    let mut response = request.call().expect("the server answers");
+    (response.status().as_u16(), response.body_mut().read_to_string().expect("a body"))
+}
+
+/// POST: status and body.
+pub fn post(url: &str, body: &str, authorization: Option<&str>) -> (u16, String) {
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let mut request = agent.post(url);
+    if let Some(value) = authorization {
+        request = request.header("authorization", value);
+    }
+    let mut response = request.send(body).expect("the server answers");
+    (response.status().as_u16(), response.body_mut().read_to_string().expect("a body"))
+}
