@@ -125,7 +125,9 @@ fn ladder(house: &House) -> Vec<String> {
 fn model_is_pure(house: &House) -> Vec<String> {
     let banned = ["tokio", "serde_json", "SystemTime", "Instant::now", "Timestamp::now", "Zoned::now", "std::fs", "std::net"];
     let model = house.files.iter().filter(|file| file.path.starts_with("crates/model/"));
-    model.flat_map(|file| file.find(|line| banned.iter().any(|word| line.contains(word)), "model has no I/O, no JSON and no clock")).collect()
+    model
+        .flat_map(|file| file.find(|line| banned.iter().any(|word| line.contains(word)), "model has no I/O, no JSON and no clock"))
+        .collect()
 }
 
 fn json_at_the_edge(house: &House) -> Vec<String> {
@@ -141,7 +143,8 @@ fn sql_in_metastore(house: &House) -> Vec<String> {
 }
 
 fn urls_in_routes(house: &House) -> Vec<String> {
-    let roots = ["track", "engage", "groups", "import", "api/", "flags", "settings", "decide", "record", "health", "metrics", "setup", "admin"];
+    let roots =
+        ["track", "engage", "groups", "import", "api/", "flags", "settings", "decide", "record", "health", "metrics", "setup", "admin"];
     let is_path = |line: &str| roots.iter().any(|root| line.contains(&format!("\"/{root}")));
     let files = house.sources().filter(|file| file.path.starts_with("crates/") && file.path != "crates/server/src/routes.rs");
     files.flat_map(|file| file.find(is_path, "URL paths belong to crates/server/src/routes.rs")).collect()
@@ -155,7 +158,9 @@ fn environment_in_config(house: &House) -> Vec<String> {
 fn columns_in_schema(house: &House) -> Vec<String> {
     let columns = ["\"insert_id\"", "\"distinct_id\"", "\"received_at\"", "\"authenticated\"", "\"identity_seq\""];
     let files = house.sources().filter(|file| file.path.starts_with("crates/store/") && file.path != "crates/store/src/schema.rs");
-    files.flat_map(|file| file.find(|line| columns.iter().any(|column| line.contains(column)), "column names belong to schema.rs")).collect()
+    files
+        .flat_map(|file| file.find(|line| columns.iter().any(|column| line.contains(column)), "column names belong to schema.rs"))
+        .collect()
 }
 
 fn objects_in_paths(house: &House) -> Vec<String> {

@@ -115,7 +115,9 @@ impl Metastore {
                 };
                 let secret = match (&self.wrapping_key, sealed, legacy) {
                     (_, None, _) | (None, ..) | (.., Legacy::Off) => None,
-                    (Some(key), Some(sealed), _) => Some(Secret::new(key.data_key(project.0, &wrapped)?.open(project.0, &api_key, &sealed)?)),
+                    (Some(key), Some(sealed), _) => {
+                        Some(Secret::new(key.data_key(project.0, &wrapped)?.open(project.0, &api_key, &sealed)?))
+                    }
                 };
                 let revoked_at = row.get::<_, Option<i64>>(9)?.map(Timestamp);
                 table.secrets.insert(row.get(3)?, SecretEntry { api_key: api_key.clone(), project, revoked_at });
@@ -131,7 +133,8 @@ impl Metastore {
                 };
                 table.keys.insert(api_key, entry);
             }
-            let mut found = read.prepare("SELECT project_id, username, role, secret_sha256, expires_at, revoked_at FROM service_accounts")?;
+            let mut found =
+                read.prepare("SELECT project_id, username, role, secret_sha256, expires_at, revoked_at FROM service_accounts")?;
             let mut rows = found.query([])?;
             while let Some(row) = rows.next()? {
                 let role: String = row.get(2)?;

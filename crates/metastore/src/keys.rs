@@ -115,7 +115,8 @@ impl Metastore {
         now: Timestamp,
     ) -> Result<(String, Secret)> {
         let suffix: String = random::<3>().iter().map(|byte| format!("{byte:02x}")).collect();
-        let username = username.map_or_else(|| format!("{}.{suffix}.mp-service-account", name.trim().replace([' ', ':'], "-")), str::to_owned);
+        let username =
+            username.map_or_else(|| format!("{}.{suffix}.mp-service-account", name.trim().replace([' ', ':'], "-")), str::to_owned);
         check_imported("username", &username)?;
         if let Some(secret) = secret {
             check_imported("secret", secret)?;
@@ -130,7 +131,8 @@ impl Metastore {
         if !known {
             return Err(MetaError::Unknown("project"));
         }
-        let taken: bool = change.query_row("SELECT EXISTS (SELECT 1 FROM service_accounts WHERE username = $1)", [&username], |row| row.get(0))?;
+        let taken: bool =
+            change.query_row("SELECT EXISTS (SELECT 1 FROM service_accounts WHERE username = $1)", [&username], |row| row.get(0))?;
         if taken {
             return Err(MetaError::Taken("username"));
         }
@@ -138,7 +140,10 @@ impl Metastore {
             "INSERT INTO service_accounts (project_id, username, name, role, secret_sha256, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
             (project.0, &username, name, role.as_str(), sha256(secret.expose().as_bytes()), now.0),
         )?;
-        audit::append(&change, &Entry { project: Some(project), at: now, actor: "console", action: "service account create", detail: &username })?;
+        audit::append(
+            &change,
+            &Entry { project: Some(project), at: now, actor: "console", action: "service account create", detail: &username },
+        )?;
         bump_epoch(&change)?;
         change.commit()?;
         Ok((username, secret))

@@ -71,7 +71,10 @@ impl Metastore {
             }
         }
         let token = new.token.clone().unwrap_or_else(new_hex32);
-        if new.api_key.as_ref() == Some(&token) || new.api_secret.as_ref() == Some(&token) || (new.api_key.is_some() && new.api_key == new.api_secret) {
+        if new.api_key.as_ref() == Some(&token)
+            || new.api_secret.as_ref() == Some(&token)
+            || (new.api_key.is_some() && new.api_key == new.api_secret)
+        {
             return Err(MetaError::Invalid("token, API key and API secret must differ".to_owned()));
         }
         let wrapping_key = self.wrapping_key()?;
@@ -106,7 +109,8 @@ impl Metastore {
             (id, project.organization_id.0, &project.name, &project.timezone, &project.token, random::<16>(), wrapped, now.0),
         )?;
         if let Some(owner) = new.owner {
-            change.execute("INSERT INTO members (project_id, account_id, role) VALUES ($1, $2, $3)", (id, owner.0, Role::Owner.as_str()))?;
+            change
+                .execute("INSERT INTO members (project_id, account_id, role) VALUES ($1, $2, $3)", (id, owner.0, Role::Owner.as_str()))?;
         }
         let pair = keys::insert_first(&change, &data_key, id, new.api_key.as_deref(), new.api_secret.as_deref(), now)?;
         let actor = new.owner.map_or_else(|| "console".to_owned(), |owner| format!("account {owner}"));

@@ -61,7 +61,9 @@ pub(crate) fn new_hex32() -> String {
 
 /// Whether a text has the form and checksum of one of our secrets; a scanner needs nothing else.
 pub fn has_valid_checksum(text: &str) -> bool {
-    text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_')).is_some_and(|(digits, sum)| digits.len() == 30 && checksum(digits) == sum)
+    text.strip_prefix(PREFIX)
+        .and_then(|rest| rest.split_once('_'))
+        .is_some_and(|(digits, sum)| digits.len() == 30 && checksum(digits) == sum)
 }
 
 fn checksum(digits: &str) -> String {
@@ -82,7 +84,11 @@ pub fn is_weak(value: &str) -> bool {
 /// Checks an imported value: 1–128 printable ASCII characters without `:` and space.
 pub(crate) fn check_imported(what: &'static str, value: &str) -> crate::Result<()> {
     let fits = (1..=128).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
-    if fits { Ok(()) } else { Err(crate::MetaError::Invalid(format!("{what} must be 1 to 128 printable ASCII characters without `:` and space"))) }
+    if fits {
+        Ok(())
+    } else {
+        Err(crate::MetaError::Invalid(format!("{what} must be 1 to 128 printable ASCII characters without `:` and space")))
+    }
 }
 
 /// SHA-256.

@@ -95,7 +95,10 @@ fn imported_values_are_kept_and_checked() {
         ..project("p")
     };
     let (made, pair) = meta.create_project(&imported, NOW).unwrap();
-    assert_eq!((made.id, made.token.as_str(), pair.api_key.as_str(), pair.api_secret.expose()), (ProjectId(77), "test_token", "test_key", "test_secret"));
+    assert_eq!(
+        (made.id, made.token.as_str(), pair.api_key.as_str(), pair.api_secret.expose()),
+        (ProjectId(77), "test_token", "test_key", "test_secret")
+    );
     assert!(matches!(meta.create_project(&NewProject { project_id: Some(78), ..imported.clone() }, NOW), Err(MetaError::Taken("token"))));
     let colon = NewProject { token: Some("a:b".to_owned()), ..project("q") };
     assert!(matches!(meta.create_project(&colon, NOW), Err(MetaError::Invalid(_))));
@@ -141,7 +144,8 @@ fn publishing_is_atomic() {
         deleted_path: None,
         format_version: 1,
     };
-    let ids = meta.publish(&SegmentChange { add: vec![segment.clone()], sealed_through: Some((0, 9)), ..SegmentChange::default() }).unwrap();
+    let ids =
+        meta.publish(&SegmentChange { add: vec![segment.clone()], sealed_through: Some((0, 9)), ..SegmentChange::default() }).unwrap();
     assert_eq!(meta.sealed_through(0).unwrap(), 9);
     let swap = SegmentChange { add: vec![NewSegment { path: "b".to_owned(), ..segment }], remove: ids, ..SegmentChange::default() };
     meta.publish(&swap).unwrap();

@@ -271,7 +271,11 @@ enum Node {
     Binary(BinaryOp, Box<Node>, Box<Node>),
     Call(Function, Vec<Node>),
     /// Depends on `slot` alone; results are remembered by dictionary code in table `table`.
-    Remembered { table: usize, slot: usize, inner: Box<Node> },
+    Remembered {
+        table: usize,
+        slot: usize,
+        inner: Box<Node>,
+    },
 }
 
 /// What a part of an expression depends on.
@@ -344,9 +348,7 @@ impl Program {
         memory.tables.resize_with(self.remembered, Vec::new);
         match &self.root {
             Node::And(..) | Node::Or(..) => truthy(&self.root, rows, row, memory),
-            Node::Remembered { table, slot, inner } => {
-                remembered(*table, *slot, inner, rows, row, memory, Operand::passes)
-            }
+            Node::Remembered { table, slot, inner } => remembered(*table, *slot, inner, rows, row, memory, Operand::passes),
             other => evaluate(other, rows, row, memory).passes(),
         }
     }
@@ -408,10 +410,7 @@ impl Program {
     fn many(&mut self, items: &[Expr]) -> (Vec<Node>, Needs) {
         let ready: Vec<(Node, Needs)> = items.iter().map(|item| self.ready(item)).collect();
         let needs = ready.iter().fold(Needs::Nothing, |all, (_, needs)| all.and(*needs));
-        let nodes = ready
-            .into_iter()
-            .map(|(node, own)| if needs == Needs::Many { self.remember(node, own) } else { node })
-            .collect();
+        let nodes = ready.into_iter().map(|(node, own)| if needs == Needs::Many { self.remember(node, own) } else { node }).collect();
         (nodes, needs)
     }
 
@@ -459,9 +458,7 @@ fn truthy<'v, R: Rows<'v>>(node: &'v Node, rows: &R, row: usize, memory: &mut Me
     match node {
         Node::And(a, b) => truthy(a, rows, row, memory) && truthy(b, rows, row, memory),
         Node::Or(a, b) => truthy(a, rows, row, memory) || truthy(b, rows, row, memory),
-        Node::Remembered { table, slot, inner } => {
-            remembered(*table, *slot, inner, rows, row, memory, Operand::is_truthy)
-        }
+        Node::Remembered { table, slot, inner } => remembered(*table, *slot, inner, rows, row, memory, Operand::is_truthy),
         other => evaluate(other, rows, row, memory).is_truthy(),
     }
 }
@@ -489,8 +486,7 @@ fn evaluate<'v, R: Rows<'v>>(node: &'v Node, rows: &R, row: usize, memory: &mut 
         // A literal list is searched where it stands, so that datetimes in it stay datetimes.
         Node::Binary(op @ (BinaryOp::In | BinaryOp::NotIn), a, b) if let Node::List(items) = &**b => {
             let a = evaluate(a, rows, row, memory);
-            let found = a != Operand::Undefined
-                && items.iter().any(|item| equal(&a, &evaluate(item, rows, row, memory)));
+            let found = a != Operand::Undefined && items.iter().any(|item| equal(&a, &evaluate(item, rows, row, memory)));
             Operand::Bool(found == (*op == BinaryOp::In))
         }
         Node::Binary(op, a, b) => {
@@ -503,9 +499,7 @@ fn evaluate<'v, R: Rows<'v>>(node: &'v Node, rows: &R, row: usize, memory: &mut 
             let first = arguments.next().unwrap_or(Operand::Undefined);
             call(*function, first, arguments.next().unwrap_or(Operand::Undefined))
         }
-        Node::Remembered { table, slot, inner } => {
-            remembered(*table, *slot, inner, rows, row, memory, Operand::clone)
-        }
+        Node::Remembered { table, slot, inner } => remembered(*table, *slot, inner, rows, row, memory, Operand::clone),
     }
 }
 
@@ -573,9 +567,7 @@ fn equal(a: &Operand<'_>, b: &Operand<'_>) -> bool {
         (Operand::Number(a), Operand::Number(b)) => a == b,
         (Operand::Text(a), Operand::Text(b)) => a == b,
         (Operand::Datetime(a), Operand::Datetime(b)) => a == b,
-        (Operand::Datetime(at), Operand::Text(text)) | (Operand::Text(text), Operand::Datetime(at)) => {
-            datetime_ms(text) == Some(*at)
-        }
+        (Operand::Datetime(at), Operand::Text(text)) | (Operand::Text(text), Operand::Datetime(at)) => datetime_ms(text) == Some(*at),
         (Operand::List(a), Operand::List(b)) => equal_lists(a, b),
         (a, b) => match (a.as_object(), b.as_object()) {
             (Some(a), Some(b)) => equal_objects(a, b),
@@ -862,11 +854,7 @@ mod tests {
 
     #[test]
     fn a_remainder_has_the_sign_of_the_dividend() {
-        check(vec![
-            (op(Remainder, n(7.0), n(3.0)), "1"),
-            (op(Remainder, n(-1.0), n(2.0)), "-1"),
-            (op(Remainder, n(1.0), n(-2.0)), "1"),
-        ]);
+        check(vec![(op(Remainder, n(7.0), n(3.0)), "1"), (op(Remainder, n(-1.0), n(2.0)), "-1"), (op(Remainder, n(1.0), n(-2.0)), "1")]);
     }
 
     #[test]
@@ -900,7 +888,8 @@ mod tests {
         };
         assert!(passes(p("yes")));
         assert!(passes(op(In, s("b"), p("tags"))));
-        for expr in [p("no"), p("absent"), p("nothing"), p("plan"), p("count"), op(In, s("b"), p("absent")), op(Greater, p("plan"), n(0.0))] {
+        for expr in [p("no"), p("absent"), p("nothing"), p("plan"), p("count"), op(In, s("b"), p("absent")), op(Greater, p("plan"), n(0.0))]
+        {
             assert!(!passes(expr));
         }
         assert!(passes(and(p("plan"), p("count"))));

@@ -31,7 +31,9 @@ impl Tally {
         match counting {
             Counting::General => counts.collect(),
             Counting::Unique => self.users.iter().map(|users| users.len() as f64).collect(),
-            Counting::Average => counts.zip(&self.users).map(|(count, users)| if users.is_empty() { 0.0 } else { count / users.len() as f64 }).collect(),
+            Counting::Average => {
+                counts.zip(&self.users).map(|(count, users)| if users.is_empty() { 0.0 } else { count / users.len() as f64 }).collect()
+            }
         }
     }
 }

@@ -19,7 +19,10 @@ use crate::clock;
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub(crate) enum Command {
-    AccountCreate { email: String, password: String },
+    AccountCreate {
+        email: String,
+        password: String,
+    },
     ProjectCreate {
         owner: String,
         name: String,
@@ -31,9 +34,22 @@ pub(crate) enum Command {
         api_secret: Option<String>,
     },
     ProjectList,
-    CredentialsReset { project: i64, account: String },
-    ServiceAccountCreate { project: i64, name: String, role: String, username: Option<String>, secret: Option<String> },
-    SetupRedeem { code: String, email: String, password: String },
+    CredentialsReset {
+        project: i64,
+        account: String,
+    },
+    ServiceAccountCreate {
+        project: i64,
+        name: String,
+        role: String,
+        username: Option<String>,
+        secret: Option<String>,
+    },
+    SetupRedeem {
+        code: String,
+        email: String,
+        password: String,
+    },
     Status,
 }
 
@@ -56,7 +72,8 @@ pub(crate) fn key_file(dir: &Path, given: Option<PathBuf>) -> PathBuf {
 pub(crate) fn hold(dir: &Path) -> Result<std::fs::File, String> {
     std::fs::create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
     let path = dir.join("lock");
-    let file = std::fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(|error| error.to_string())?;
+    let file =
+        std::fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(|error| error.to_string())?;
     if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
         let holder = std::fs::read_to_string(&path).unwrap_or_default();
         return Err(format!("{} is held by process {}", dir.display(), holder.trim()));
@@ -111,10 +128,13 @@ fn run(metastore: &Metastore, command: &Command, now: Timestamp) -> Result<Value
         }
         Command::ServiceAccountCreate { project, name, role, username, secret } => {
             let role = Role::parse(role).ok_or_else(|| MetaError::Invalid(format!("unknown role `{role}`")))?;
-            let (username, secret) = metastore.create_service_account(ProjectId(*project), name, role, username.as_deref(), secret.as_deref(), now)?;
+            let (username, secret) =
+                metastore.create_service_account(ProjectId(*project), name, role, username.as_deref(), secret.as_deref(), now)?;
             json!({ "username": username, "secret": secret.expose() })
         }
-        Command::SetupRedeem { code, email, password } => json!({ "account_id": metastore.redeem_setup_code(code, email, password, now)?.0 }),
+        Command::SetupRedeem { code, email, password } => {
+            json!({ "account_id": metastore.redeem_setup_code(code, email, password, now)?.0 })
+        }
         Command::Status => json!({ "running": false }),
     })
 }
@@ -132,7 +152,9 @@ pub(crate) async fn serve(dir: &Path, app: Arc<App>) -> std::io::Result<()> {
                 let (read, mut write) = stream.into_split();
                 let mut line = String::new();
                 if tokio::io::BufReader::new(read).read_line(&mut line).await.is_ok() {
-                    let answer = tokio::task::spawn_blocking(move || answer(&app, &line)).await.unwrap_or_else(|_| json!({ "error": "the command failed" }));
+                    let answer = tokio::task::spawn_blocking(move || answer(&app, &line))
+                        .await
+                        .unwrap_or_else(|_| json!({ "error": "the command failed" }));
                     let _ = write.write_all(format!("{answer}\n").as_bytes()).await;
                 }
             });

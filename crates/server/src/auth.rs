@@ -36,8 +36,7 @@ impl ReadAccess {
 /// A refusal: status and text.
 pub(crate) struct Refusal(pub u16, pub String);
 
-const BAD_SECRET: &str =
-    "Unauthorized, invalid project secret. See docs for more information: https://developer.mixpanel.com/reference/authentication#project-secret";
+const BAD_SECRET: &str = "Unauthorized, invalid project secret. See docs for more information: https://developer.mixpanel.com/reference/authentication#project-secret";
 
 impl FromRequest<Arc<App>> for ReadAccess {
     type Rejection = Response;
@@ -93,7 +92,13 @@ fn prove_read(
     }
 }
 
-fn signed(table: &CredentialTable, params: &Params, names: &[&str], right: AccessRight, now: Timestamp) -> Result<(ProjectId, String), Refusal> {
+fn signed(
+    table: &CredentialTable,
+    params: &Params,
+    names: &[&str],
+    right: AccessRight,
+    now: Timestamp,
+) -> Result<(ProjectId, String), Refusal> {
     let invalid = || Refusal(400, SignatureError::Invalid.to_string());
     let api_key = params.get("api_key").unwrap_or_default().to_owned();
     let Some(key) = table.keys.get(&api_key) else {
@@ -105,7 +110,11 @@ fn signed(table: &CredentialTable, params: &Params, names: &[&str], right: Acces
         return Err(revoked(at));
     }
     let Some(secret) = &key.secret else {
-        return Err(if key.legacy == Legacy::Off { invalid() } else { Refusal(503, "signatures cannot be checked: the key file is missing".to_owned()) });
+        return Err(if key.legacy == Legacy::Off {
+            invalid()
+        } else {
+            Refusal(503, "signatures cannot be checked: the key file is missing".to_owned())
+        });
     };
     signature::check(params, names, secret.expose(), now, key.lifetime_max_ms).map_err(|error| Refusal(400, error.to_string()))?;
     if key.expires_at.is_some_and(|at| at <= now) {
@@ -145,7 +154,9 @@ fn account(table: &CredentialTable, user: &str, secret: &str, project_id: Option
     let given = sha256(secret.as_bytes());
     let proven = same(&found.map_or([0; 32], |account| account.secret_sha256), &given) && found.is_some();
     let live = |account: &&metastore::ServiceAccountEntry| account.revoked_at.is_none() && account.expires_at.is_none_or(|at| at > now);
-    let Some(account) = found.filter(|_| proven).filter(live) else { return Err(Refusal(401, "Invalid service account credentials".to_owned())) };
+    let Some(account) = found.filter(|_| proven).filter(live) else {
+        return Err(Refusal(401, "Invalid service account credentials".to_owned()));
+    };
     match project_id {
         None => Err(Refusal(400, "project_id is a required parameter".to_owned())),
         Some(id) if id == account.project.to_string() => Ok(account.project),
@@ -196,7 +207,13 @@ pub(crate) struct Writer {
 }
 
 /// Proves a writer of `/import`. `options` may come from the query or from the form body.
-pub(crate) fn prove_import(table: &CredentialTable, headers: &HeaderMap, api_key: Option<&str>, project_id: Option<&str>, now: Timestamp) -> Result<Writer, Refusal> {
+pub(crate) fn prove_import(
+    table: &CredentialTable,
+    headers: &HeaderMap,
+    api_key: Option<&str>,
+    project_id: Option<&str>,
+    now: Timestamp,
+) -> Result<Writer, Refusal> {
     let authenticated = |project| Writer { project: Some(project), authenticated: true };
     let public = |project| Writer { project: Some(project), authenticated: false };
     let params = Params::parse(&project_id.map(|id| format!("project_id={}", wire::params::encode(id))).unwrap_or_default(), None);

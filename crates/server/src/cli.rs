@@ -174,7 +174,18 @@ pub(crate) fn run() -> Result<(), String> {
         Verb::Serve { data, listen, demo } => serve::run(&config::data_dir(data.data)?, listen, data.key_file, demo),
         Verb::Setup { data, code, email, .. } => call(data, Command::SetupRedeem { code, email, password: stdin()? }),
         Verb::Account(AccountVerb::Create { data, email, .. }) => call(data, Command::AccountCreate { email, password: stdin()? }),
-        Verb::Project(ProjectVerb::Create { data, owner, name, timezone, project_id, organization_id, token, api_key, api_secret, allow_weak }) => {
+        Verb::Project(ProjectVerb::Create {
+            data,
+            owner,
+            name,
+            timezone,
+            project_id,
+            organization_id,
+            token,
+            api_key,
+            api_secret,
+            allow_weak,
+        }) => {
             let weak = [&token, &api_key, &api_secret].into_iter().flatten().any(|value| metastore::is_weak(value));
             if weak && !allow_weak {
                 return Err("a value under 32 characters can be guessed; say --allow-weak to take it all the same".to_owned());

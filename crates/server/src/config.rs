@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 /// `SLUICE_DATA`: the data directory where `--data` is not given.
 pub(crate) fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, String> {
-    given.or_else(|| std::env::var_os("SLUICE_DATA").map(PathBuf::from)).ok_or_else(|| "name the data directory with --data or SLUICE_DATA".to_owned())
+    given
+        .or_else(|| std::env::var_os("SLUICE_DATA").map(PathBuf::from))
+        .ok_or_else(|| "name the data directory with --data or SLUICE_DATA".to_owned())
 }
 
 /// `SLUICE_LOG`: what is logged, `info` by default.

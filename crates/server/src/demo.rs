@@ -73,7 +73,17 @@ async fn fill(store: &Store, project: model::ProjectId) -> Result<(), store::Sto
         for number in 0..EVENTS_PER_DAY {
             let user = draw(USERS);
             let mut pick = draw(100);
-            let name = NAMES.iter().find(|(_, share)| if pick < *share { true } else { pick -= share; false }).map_or("Page View", |(name, _)| name);
+            let name = NAMES
+                .iter()
+                .find(|(_, share)| {
+                    if pick < *share {
+                        true
+                    } else {
+                        pick -= share;
+                        false
+                    }
+                })
+                .map_or("Page View", |(name, _)| name);
             let time = Timestamp((midnight - (DAYS - 1 - day) * DAY_MS + draw(DAY_MS as u64) as i64).min(now.0));
             let mut properties = Properties::from_iter([
                 ("country".to_owned(), Value::from(COUNTRIES[(user % 6) as usize])),

@@ -126,7 +126,9 @@ fn respond(reply: Reply) -> Response {
 fn unavailable(endpoint: Endpoint, error: &StoreError) -> Response {
     tracing::warn!(%error, "a write was refused");
     let mut response = match (endpoint, error) {
-        (Endpoint::Import, StoreError::Overloaded) => respond(Reply::refused(429, "Project exceeded rate limits. Please retry the request with exponential backoff.")),
+        (Endpoint::Import, StoreError::Overloaded) => {
+            respond(Reply::refused(429, "Project exceeded rate limits. Please retry the request with exponential backoff."))
+        }
         _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     };
     response.headers_mut().insert(header::RETRY_AFTER, axum::http::HeaderValue::from_static("5"));

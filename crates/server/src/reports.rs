@@ -51,10 +51,12 @@ fn failed(access: &ReadAccess, cause: &QueryError) -> Response {
 /// JSON, or for a signed request with `callback` a call of that function.
 fn answer(access: &ReadAccess, body: String) -> Response {
     let name = access.params.get("callback").filter(|_| access.params.get("sig").is_some());
-    let fits = |name: &&str| (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.$".contains(&byte));
+    let fits =
+        |name: &&str| (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.$".contains(&byte));
     match name.filter(fits) {
         Some(name) => {
-            ([(header::CONTENT_TYPE, "text/javascript"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], format!("/**/{name}({body});")).into_response()
+            ([(header::CONTENT_TYPE, "text/javascript"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], format!("/**/{name}({body});"))
+                .into_response()
         }
         None => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
     }
@@ -166,7 +168,8 @@ pub async fn engage(access: ReadAccess) -> Response {
         None => Ok(default),
         Some(text) => text.parse::<usize>().map_err(|_| format!("invalid {name} `{text}`, expected a number")),
     };
-    let parsed = wire_segmentation::filter(&access.params).and_then(|filter| Ok((filter, number("page", 0)?, number("page_size", PAGE_SIZE)?.clamp(1, 10_000))));
+    let parsed = wire_segmentation::filter(&access.params)
+        .and_then(|filter| Ok((filter, number("page", 0)?, number("page_size", PAGE_SIZE)?.clamp(1, 10_000))));
     let (filter, page, page_size) = match parsed {
         Ok(parsed) => parsed,
         Err(text) => return refused(&access, &text),

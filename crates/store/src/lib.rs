@@ -205,8 +205,7 @@ impl Store {
         });
         let log = Log::open(options.disk.clone(), &options.dir, sealed_through, apply)?;
         let counter = AtomicU64::new(live.len() as u64);
-        let shared =
-            Shared { options, metastore, state, log, sealing: Mutex::new(()), counter, tail_rows, failed: AtomicBool::new(false) };
+        let shared = Shared { options, metastore, state, log, sealing: Mutex::new(()), counter, tail_rows, failed: AtomicBool::new(false) };
         Ok(Self { shared: Arc::new(shared) })
     }
 

@@ -21,14 +21,14 @@ const FALSE: u8 = 1;
 const TRUE: u8 = 2;
 const INT: u8 = 3;
 const FLOAT: u8 = 4;
-/// A double by its shortest spelling: what [`Spelling::Shortest`] writes.
-const FLOAT_TEXT: u8 = 5;
 const NUMBER_TEXT: u8 = 6;
 const STRING: u8 = 7;
 const LIST: u8 = 8;
 const OBJECT: u8 = 9;
 /// Integers from 0 on are their own tag.
 const SMALL_INT: u8 = 16;
+/// A double by its shortest spelling, what [`Spelling::Shortest`] writes: the tag says how many bytes it has, from 1 on.
+const FLOAT_TEXT: u8 = 216;
 
 /// Values nest at most this deep. The wire refuses far less deep ones; damaged bytes must not exhaust the stack.
 const DEPTH_MAX: usize = 512;
@@ -198,14 +198,15 @@ fn put_value(out: &mut Vec<u8>, value: &Value, spelling: Spelling) {
         Value::Null => out.push(NULL),
         Value::Bool(false) => out.push(FALSE),
         Value::Bool(true) => out.push(TRUE),
-        Value::Number(Number::Int(int)) if (0..i64::from(u8::MAX - SMALL_INT)).contains(int) => out.push(SMALL_INT + *int as u8),
+        Value::Number(Number::Int(int)) if (0..i64::from(FLOAT_TEXT - SMALL_INT)).contains(int) => out.push(SMALL_INT + *int as u8),
         Value::Number(Number::Int(int)) => {
             out.push(INT);
             put_int(out, *int);
         }
         Value::Number(Number::Float(float)) if spelling == Spelling::Shortest && float.is_finite() => {
-            out.push(FLOAT_TEXT);
-            put_text(out, &format!("{float:?}"));
+            let text = format!("{float:?}");
+            out.push(FLOAT_TEXT - 1 + text.len() as u8);
+            out.extend_from_slice(text.as_bytes());
         }
         Value::Number(Number::Float(float)) => {
             out.push(FLOAT);
@@ -374,7 +375,6 @@ impl<'a> Reader<'a> {
                 let bytes = self.take(8)?.try_into().expect("eight bytes were taken");
                 Value::Number(Number::Float(f64::from_le_bytes(bytes)))
             }
-            FLOAT_TEXT => Value::Number(Number::Float(self.text()?.parse().map_err(|_| Malformed("number is not one"))?)),
             NUMBER_TEXT => Value::Number(Number::Text(self.text()?.into())),
             STRING => Value::String(self.string()?),
             LIST => {
@@ -386,6 +386,11 @@ impl<'a> Reader<'a> {
                 Value::List(list)
             }
             OBJECT => Value::Object(self.properties(depth + 1)?),
+            long if long >= FLOAT_TEXT => {
+                let text =
+                    std::str::from_utf8(self.take(usize::from(long - FLOAT_TEXT) + 1)?).map_err(|_| Malformed("number is not one"))?;
+                Value::Number(Number::Float(text.parse().map_err(|_| Malformed("number is not one"))?))
+            }
             small if small >= SMALL_INT => Value::Number(Number::Int(i64::from(small - SMALL_INT))),
             _ => return Err(Malformed("unknown kind of value")),
         })
@@ -446,10 +451,8 @@ mod tests {
     }
 
     fn update() -> impl Strategy<Value = ProfileUpdate> {
-        let key = prop_oneof![
-            ".{0,20}".prop_map(ProfileKey::User),
-            (".{0,20}", ".{0,20}").prop_map(|(key, id)| ProfileKey::Group { key, id }),
-        ];
+        let key =
+            prop_oneof![".{0,20}".prop_map(ProfileKey::User), (".{0,20}", ".{0,20}").prop_map(|(key, id)| ProfileKey::Group { key, id }),];
         let op = prop_oneof![
             object(value()).prop_map(ProfileOp::Set),
             object(value()).prop_map(ProfileOp::SetOnce),
@@ -522,8 +525,9 @@ mod tests {
 
     #[test]
     fn a_big_request_becomes_several_records() {
-        let events: Vec<Event> =
-            (0..3000).map(|n| plain([("n".to_owned(), Value::from(n)), ("x".to_owned(), Value::String("y".repeat(1000)))].into())).collect();
+        let events: Vec<Event> = (0..3000)
+            .map(|n| plain([("n".to_owned(), Value::from(n)), ("x".to_owned(), Value::String("y".repeat(1000)))].into()))
+            .collect();
         let mut out = Vec::new();
         let mut opened = Vec::new();
         let pieces = encode(Payload::Events(events.clone()), &mut out, |out| {

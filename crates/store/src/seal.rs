@@ -35,7 +35,9 @@ impl Store {
                 .projects
                 .iter()
                 .filter(|(_, project)| !project.tail.is_empty() || !project.updates.is_empty())
-                .map(|(id, project)| (*id, Snapshot::of(project), project.tail.clone(), project.repeated.clone(), !project.updates.is_empty()))
+                .map(|(id, project)| {
+                    (*id, Snapshot::of(project), project.tail.clone(), project.repeated.clone(), !project.updates.is_empty())
+                })
                 .collect();
             (state.last_seq, tails)
         };
@@ -151,7 +153,9 @@ impl Store {
     }
 
     fn write_events(&self, project: ProjectId, level: i64, mut rows: Vec<&Row>, repeated: &Keys) -> Result<Written, StoreError> {
-        rows.sort_by(|a, b| (&a.event.name, a.user, a.event.time, a.seq, a.index).cmp(&(&b.event.name, b.user, b.event.time, b.seq, b.index)));
+        rows.sort_by(|a, b| {
+            (&a.event.name, a.user, a.event.time, a.seq, a.index).cmp(&(&b.event.name, b.user, b.event.time, b.seq, b.index))
+        });
         let bytes = segment::encode(&rows)?;
         let keys: Vec<u128> = rows.iter().map(|row| row.key).collect();
         let held: Keys = keys.iter().copied().filter(|key| repeated.contains(key)).collect();

@@ -93,7 +93,9 @@ pub(crate) fn encode(rows: &[&Row]) -> Result<Vec<u8>, StoreError> {
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_max_row_group_row_count(Some(128 * 1024));
     for index in [schema::TIME, schema::RECEIVED_AT, schema::SEQ] {
-        properties = properties.set_column_dictionary_enabled(column(index), false).set_column_encoding(column(index), Encoding::DELTA_BINARY_PACKED);
+        properties = properties
+            .set_column_dictionary_enabled(column(index), false)
+            .set_column_encoding(column(index), Encoding::DELTA_BINARY_PACKED);
     }
     for index in [schema::USER, schema::INSERT_ID] {
         properties = properties.set_column_dictionary_enabled(column(index), false);

@@ -77,9 +77,8 @@ impl Snapshot {
 
     /// Calls `each` with every row and its user until it answers false. Blocking. In no promised order.
     pub fn scan(&self, request: &ScanRequest, each: &mut dyn FnMut(&Event, u128) -> bool) -> Result<(), StoreError> {
-        let overlaps = |segment: &&Arc<SegmentFile>| {
-            segment.time_max_ms >= request.range.from().0 && segment.time_min_ms < request.range.to().0
-        };
+        let overlaps =
+            |segment: &&Arc<SegmentFile>| segment.time_max_ms >= request.range.from().0 && segment.time_min_ms < request.range.to().0;
         let segments: Vec<&Arc<SegmentFile>> = self.segments.iter().filter(overlaps).collect();
         let mut repeated = Keys::default();
         if request.dedup {
@@ -89,7 +88,8 @@ impl Snapshot {
             }
         }
         let select = |name: &str, time: i64| {
-            request.range.contains(model::Timestamp(time)) && request.events.as_ref().is_none_or(|events| events.iter().any(|event| event == name))
+            request.range.contains(model::Timestamp(time))
+                && request.events.as_ref().is_none_or(|events| events.iter().any(|event| event == name))
         };
         // Rows of listed keys wait until all of them were seen.
         let mut held: FxHashMap<u128, Row> = FxHashMap::default();
@@ -168,7 +168,10 @@ impl Snapshot {
                     profiles.insert(key, stored);
                 }
             });
-            decoded.ok_or_else(|| StoreError::Corrupt { path: segment.path().display().to_string(), reason: "it does not decode".to_owned() })?;
+            decoded.ok_or_else(|| StoreError::Corrupt {
+                path: segment.path().display().to_string(),
+                reason: "it does not decode".to_owned(),
+            })?;
         }
         for update in self.updates.iter().flat_map(|record| record.1.iter()).filter(|update| select(&update.key)) {
             profiles.entry(update.key.clone()).or_insert_with(StoredProfile::default).apply(update);

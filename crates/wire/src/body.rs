@@ -68,7 +68,8 @@ pub fn decode(query: &str, content_encoding: Option<&str>, body: &[u8], limits: 
             None => Err(BodyError::Malformed("data, missing or empty".to_owned())),
         }
     };
-    let records = records.and_then(|records| if records.len() > limits.records_max { Err(BodyError::TooMany(limits.records_max)) } else { Ok(records) });
+    let records = records
+        .and_then(|records| if records.len() > limits.records_max { Err(BodyError::TooMany(limits.records_max)) } else { Ok(records) });
     (options(&pairs), records)
 }
 

@@ -53,7 +53,9 @@ pub fn updates(index: usize, record: &Value, groups: bool, now: Timestamp) -> Re
 fn operation(name: &str, argument: &Value) -> Option<ProfileOp> {
     // `$ip` inside `$set` is a modifier that one SDK puts there; addresses are never stored.
     let object = || match argument {
-        Value::Object(object) => Some(object.iter().filter(|(name, _)| *name != "$ip").map(|(name, value)| (name.clone(), value.clone())).collect::<Properties>()),
+        Value::Object(object) => Some(
+            object.iter().filter(|(name, _)| *name != "$ip").map(|(name, value)| (name.clone(), value.clone())).collect::<Properties>(),
+        ),
         _ => None,
     };
     Some(match name {

@@ -18,7 +18,8 @@ pub fn redacted(path_and_query: &str) -> String {
     let piece = |piece: &str| {
         let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
         let longest_run = value.split(|char: char| !char.is_ascii_alphanumeric()).map(str::len).max().unwrap_or(0);
-        let hidden = matches!(name, "sig" | "api_key" | "token" | "data" | "api_secret" | "secret") || value.contains("slcs_") || longest_run >= 30;
+        let hidden =
+            matches!(name, "sig" | "api_key" | "token" | "data" | "api_secret" | "secret") || value.contains("slcs_") || longest_run >= 30;
         if hidden { format!("{name}=…") } else { piece.to_owned() }
     };
     let pieces: Vec<String> = query.split('&').map(piece).collect();

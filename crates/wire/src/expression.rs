@@ -376,7 +376,11 @@ mod tests {
 
     #[test]
     fn not_binds_weaker_than_in() {
-        let inner = Expr::Binary(BinaryOp::In, Box::new(Expr::Literal(Value::from("x"))), Box::new(Expr::Property(Scope::Properties, "a".to_owned())));
+        let inner = Expr::Binary(
+            BinaryOp::In,
+            Box::new(Expr::Literal(Value::from("x"))),
+            Box::new(Expr::Property(Scope::Properties, "a".to_owned())),
+        );
         assert_eq!(parse(r#"not "x" in properties["a"]"#).unwrap(), Expr::Not(Box::new(inner)));
     }
 

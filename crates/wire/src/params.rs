@@ -65,7 +65,10 @@ pub fn form(text: &[u8]) -> Vec<(String, String)> {
         };
         (decode(name), decode(value))
     };
-    pieces.map(|piece| pair(piece.strip_prefix(b"?").unwrap_or(piece))).filter(|(name, value)| !(name.is_empty() && value.is_empty())).collect()
+    pieces
+        .map(|piece| pair(piece.strip_prefix(b"?").unwrap_or(piece)))
+        .filter(|(name, value)| !(name.is_empty() && value.is_empty()))
+        .collect()
 }
 
 fn decode(text: &[u8]) -> String {

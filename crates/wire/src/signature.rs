@@ -168,9 +168,11 @@ impl Reading<'_> {
     }
 
     fn value_fits(&self, name: &str, value: &str) -> bool {
-        let holds_later = self.known.iter().filter(|later| **later > name).any(|later| {
-            value.match_indices(later).any(|(at, _)| value[at + later.len()..].starts_with('='))
-        });
+        let holds_later = self
+            .known
+            .iter()
+            .filter(|later| **later > name)
+            .any(|later| value.match_indices(later).any(|(at, _)| value[at + later.len()..].starts_with('=')));
         !holds_later && self.is_of_type(name, value)
     }
 
@@ -192,7 +194,9 @@ impl Reading<'_> {
             "from_date" | "to_date" => dates::parse_date(value).is_ok(),
             "where" => value.is_empty() || expression::parse(value).is_ok(),
             "on" | "sort_key" => expression::parse(value).is_ok(),
-            "values" | "distinct_ids" | "output_properties" => value.is_empty() || json::parse(value).is_ok_and(|value| matches!(value, model::Value::List(_))),
+            "values" | "distinct_ids" | "output_properties" => {
+                value.is_empty() || json::parse(value).is_ok_and(|value| matches!(value, model::Value::List(_)))
+            }
             _ => true,
         }
     }
@@ -226,15 +230,29 @@ mod tests {
     /// `contract/read.md` 1.6.
     #[test]
     fn published_vectors() {
-        assert_eq!(signature("api_key=123&unit=hour&interval=24&event=[\"pages\"]&expire=1248499222", "api_secret"), "eabcfb1f80ebc54d2f3e82f230d5c0fa"); // V01
-        assert_eq!(signature("a=1&api_key=api_key&b=2&expire=123&format=json", "api_secret"), "ae12e48e5087f6a871b5ba584a4237e6"); // V02
-        assert_eq!(vector("event=[\"splash features\", \"account-page\"]&interval=7&type=average&unit=day"), "323923ece85f7eaac7ade56315910fa9"); // V05a
-        assert_eq!(vector("event=[\"splash features\",\"account-page\"]&interval=7&type=average&unit=day"), "257fda3c665097781503cd4371061934"); // V05b
         assert_eq!(
-            vector("event=sign+up&from_date=2011-08-06&to_date=2011-08-09&unit=day&on=properties[\"a\"]+%2B+properties[\"b\"]&where=properties[\"$os\"]==\"Linux\"+and+properties[\"q\"]==\"a%26b=c\""),
+            signature("api_key=123&unit=hour&interval=24&event=[\"pages\"]&expire=1248499222", "api_secret"),
+            "eabcfb1f80ebc54d2f3e82f230d5c0fa"
+        ); // V01
+        assert_eq!(signature("a=1&api_key=api_key&b=2&expire=123&format=json", "api_secret"), "ae12e48e5087f6a871b5ba584a4237e6"); // V02
+        assert_eq!(
+            vector("event=[\"splash features\", \"account-page\"]&interval=7&type=average&unit=day"),
+            "323923ece85f7eaac7ade56315910fa9"
+        ); // V05a
+        assert_eq!(
+            vector("event=[\"splash features\",\"account-page\"]&interval=7&type=average&unit=day"),
+            "257fda3c665097781503cd4371061934"
+        ); // V05b
+        assert_eq!(
+            vector(
+                "event=sign+up&from_date=2011-08-06&to_date=2011-08-09&unit=day&on=properties[\"a\"]+%2B+properties[\"b\"]&where=properties[\"$os\"]==\"Linux\"+and+properties[\"q\"]==\"a%26b=c\""
+            ),
             "68e7ccb0a8ea61d65c55d93eb8aa8b87" // V06
         );
-        assert_eq!(vector("event=Caf%C3%A9+%E4%B8%AD%E6%96%87&from_date=2020-01-01&to_date=2020-01-02"), "0fedf7056e09fbc7e8ac0feb7af83e1c"); // V07
+        assert_eq!(
+            vector("event=Caf%C3%A9+%E4%B8%AD%E6%96%87&from_date=2020-01-01&to_date=2020-01-02"),
+            "0fedf7056e09fbc7e8ac0feb7af83e1c"
+        ); // V07
         assert_eq!(vector("where=&page=0"), "5ad4ad2c57d518f44f84505f855474fd"); // V10
         assert_eq!(vector("on=x&on2=y"), "6be6195eac763f69c48d8231a6af4c30"); // V11
         assert_eq!(vector("Zed=1"), "6601124607faae7ab7b58edbb70bd389"); // V13
@@ -254,7 +272,10 @@ mod tests {
     #[test]
     fn an_honest_request_has_one_reading() {
         assert_eq!(checked("type=general"), Ok(()));
-        assert_eq!(checked("event=A&from_date=2020-01-01&to_date=2020-01-02&unit=day&where=properties[\"u\"]%20==%20\"x?region=eu%26limit=5\""), Ok(()));
+        assert_eq!(
+            checked("event=A&from_date=2020-01-01&to_date=2020-01-02&unit=day&where=properties[\"u\"]%20==%20\"x?region=eu%26limit=5\""),
+            Ok(())
+        );
     }
 
     #[test]
@@ -279,12 +300,16 @@ mod tests {
 
     #[test]
     fn milliseconds_and_integral_floats_are_times() {
-        assert_eq!((seconds("4102444800000"), seconds("1.5e+09"), seconds("1.5"), seconds("")), (Some(4_102_444_800), Some(1_500_000_000), None, None));
+        assert_eq!(
+            (seconds("4102444800000"), seconds("1.5e+09"), seconds("1.5"), seconds("")),
+            (Some(4_102_444_800), Some(1_500_000_000), None, None)
+        );
     }
 
     #[test]
     fn a_signed_url_verifies() {
-        let url = sign_url("http://h/api/2.0/export?event=%5B%22a%20b%22%5D&from_date=2020-01-01&to_date=2020-01-02", "k", "s", 1_700_000_600);
+        let url =
+            sign_url("http://h/api/2.0/export?event=%5B%22a%20b%22%5D&from_date=2020-01-01&to_date=2020-01-02", "k", "s", 1_700_000_600);
         let params = Params::parse(url.split_once('?').unwrap().1, None);
         assert_eq!(check(&params, NAMES, "s", NOW, Some(86_400_000)), Ok(()));
     }

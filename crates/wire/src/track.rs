@@ -56,8 +56,23 @@ const PROPERTIES_MAX: usize = 255;
 const NESTING_MAX: usize = 10;
 const TRACK_AGE_MAX_MS: i64 = 5 * 24 * 3_600_000;
 const BAD_IDS: &[&str] = &[
-    "00000000-0000-0000-0000-000000000000", "anon", "anonymous", "nil", "none", "null", "n/a", "na", "undefined", "unknown", "<nil>", "0", "-1",
-    "true", "false", "[]", "{}",
+    "00000000-0000-0000-0000-000000000000",
+    "anon",
+    "anonymous",
+    "nil",
+    "none",
+    "null",
+    "n/a",
+    "na",
+    "undefined",
+    "unknown",
+    "<nil>",
+    "0",
+    "-1",
+    "true",
+    "false",
+    "[]",
+    "{}",
 ];
 
 /// Reads one record. `new_insert_id` makes an id for events that bring none.
@@ -85,14 +100,17 @@ pub fn event(index: usize, record: &Value, rules: Rules, new_insert_id: &mut dyn
     if token.is_empty() && !rules.credentialed {
         return refuse(&insert_id, "properties.token", "must not be missing", "token, missing or empty");
     }
-    let ignored = matches!(sent.get("$ignore"), Some(Value::Bool(true))) || sent.get("$ignore").and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+    let ignored = matches!(sent.get("$ignore"), Some(Value::Bool(true)))
+        || sent.get("$ignore").and_then(Value::as_str).is_some_and(|text| !text.is_empty());
     if ignored || name == "mp_page_view" {
         return Record::Dropped;
     }
     let strict = rules.import && rules.strict;
     let now = rules.now;
     let time = match sent.get("time") {
-        None | Some(Value::Null) if strict && name != "$merge" => return refuse(&insert_id, "properties.time", "must not be missing", NO_DATA),
+        None | Some(Value::Null) if strict && name != "$merge" => {
+            return refuse(&insert_id, "properties.time", "must not be missing", NO_DATA);
+        }
         None | Some(Value::Null) => now,
         Some(value) => match time_of(value) {
             Some(time) => time,
@@ -156,7 +174,8 @@ pub fn event(index: usize, record: &Value, rules: Rules, new_insert_id: &mut dyn
     }
     let mut properties = Properties::with_capacity(sent.len() + 2);
     for (name, value) in sent {
-        let taken_out = matches!(name.as_str(), "token" | "time" | "distinct_id" | "$insert_id" | "ip" | "$import" | "mp_processing_time_ms");
+        let taken_out =
+            matches!(name.as_str(), "token" | "time" | "distinct_id" | "$insert_id" | "ip" | "$import" | "mp_processing_time_ms");
         if !taken_out && properties.len() < PROPERTIES_MAX {
             properties.insert(truncated(name), bounded(value, 1));
         }

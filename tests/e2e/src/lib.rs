@@ -16,7 +16,12 @@ fn binary() -> PathBuf {
     match std::env::var_os("SLUICE_BIN") {
         Some(path) => path.into(),
         // Tests lie in `target/debug/deps`, the binary one folder above.
-        None => std::env::current_exe().expect("a test has a path").parent().and_then(|deps| deps.parent()).expect("it lies in a target").join("sluice"),
+        None => std::env::current_exe()
+            .expect("a test has a path")
+            .parent()
+            .and_then(|deps| deps.parent())
+            .expect("it lies in a target")
+            .join("sluice"),
     }
 }
 
@@ -79,7 +84,8 @@ fn spawn(dir: &std::path::Path) -> (Child, String) {
         .spawn()
         .expect("the binary starts; build it with `cargo build -p server`");
     let mut lines = BufReader::new(child.stdout.take().expect("it was piped")).lines();
-    let base = lines.by_ref().map_while(Result::ok).find_map(|line| line.strip_prefix("listening on ").map(str::to_owned)).expect("it listens");
+    let base =
+        lines.by_ref().map_while(Result::ok).find_map(|line| line.strip_prefix("listening on ").map(str::to_owned)).expect("it listens");
     std::thread::spawn(move || lines.for_each(drop));
     (child, base)
 }

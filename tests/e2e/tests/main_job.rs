@@ -31,7 +31,10 @@ fn bad_data_gets_the_contracts_error() {
     let track = format!("{}/track", server.base);
     assert_eq!(post(&track, "", None), (200, "0".to_owned()));
     assert_eq!(post(&track, "verbose=1", None).1, r#"{"error":"data, missing or empty","status":0}"#);
-    assert_eq!(post(&track, r#"verbose=1&data={"event":"a","properties":{}}"#, None).1, r#"{"error":"token, missing or empty","status":0}"#);
+    assert_eq!(
+        post(&track, r#"verbose=1&data={"event":"a","properties":{}}"#, None).1,
+        r#"{"error":"token, missing or empty","status":0}"#
+    );
     assert_eq!(post(&format!("{}/import", server.base), "[]", Some("Basic eDo=")).0, 401);
     let missing_time = r#"[{"event":"a","properties":{"distinct_id":"u","$insert_id":"b"}}]"#;
     let (status, body) = post(&format!("{}/import?strict=1", server.base), missing_time, Some(SECRET));
@@ -47,11 +50,23 @@ fn the_key_holder_reads_what_was_sent() {
     assert_eq!(status, 200, "{body}");
     assert_eq!(body.lines().count(), 2);
     assert!(body.contains(r#""big":18446744073709551616"#), "{body}");
-    let segmentation = "/api/query/segmentation?event=Sign+Up&from_date=2020-01-01&to_date=2020-01-02&where=properties%5B%22amount%22%5D%20%3E%2020";
+    let segmentation =
+        "/api/query/segmentation?event=Sign+Up&from_date=2020-01-01&to_date=2020-01-02&where=properties%5B%22amount%22%5D%20%3E%2020";
     let (status, body) = get(&format!("{}{segmentation}", server.base), Some(SECRET));
     let expected = r#"{"data": {"series": ["2020-01-01", "2020-01-02"], "values": {"Sign Up": {"2020-01-01": 1, "2020-01-02": 0}}}, "legend_size": 1}"#;
     assert_eq!((status, body.as_str()), (200, expected));
-    assert_eq!(get(&server.signed("/api/2.0/segmentation?event=a&from_date=2020-01-01&to_date=2020-01-02&unit=fortnight", "test_key", "test_secret"), None).0, 400);
+    assert_eq!(
+        get(
+            &server.signed(
+                "/api/2.0/segmentation?event=a&from_date=2020-01-01&to_date=2020-01-02&unit=fortnight",
+                "test_key",
+                "test_secret"
+            ),
+            None
+        )
+        .0,
+        400
+    );
 }
 
 #[test]
@@ -60,7 +75,8 @@ fn a_resend_counts_once_and_is_exported_twice() {
     import(&server);
     import(&server);
     assert_eq!(get(&format!("{}{EXPORT}", server.base), Some(SECRET)).1.lines().count(), 6);
-    let counted = get(&format!("{}/api/2.0/segmentation?event=Sign+Up&from_date=2020-01-01&to_date=2020-01-01", server.base), Some(SECRET)).1;
+    let counted =
+        get(&format!("{}/api/2.0/segmentation?event=Sign+Up&from_date=2020-01-01&to_date=2020-01-01", server.base), Some(SECRET)).1;
     assert!(counted.contains(r#""2020-01-01": 2"#), "{counted}");
 }
 
