@@ -2,31 +2,38 @@
 
 mod error;
 pub mod evaluate;
+mod profiles;
+mod properties;
 mod rows;
 mod series;
+mod top_events;
 
 use std::sync::Arc;
 
-use model::report::{Aggregate, AggregateAnswer, EventNames, Export, RankedAnswer, Series, SeriesAnswer};
-use model::{Event, Profile, ProjectId};
-use store::{ProfileKind, ScanRequest, Store};
+use model::report::{
+    Aggregate, AggregateAnswer, Engage, EngageAnswer, EventNames, Export, PropertyValues, RankedAnswer, Series, SeriesAnswer, TopEvents,
+    TopEventsAnswer, TopProperties,
+};
+use model::{Event, ProjectId, Timestamp};
+use store::{ScanRequest, Store};
 use tokio::sync::mpsc;
 
 pub use error::QueryError;
 
-use crate::evaluate::{Memory, ProfileRow, Program};
+use crate::profiles::Sessions;
 use crate::rows::Filter;
 
 /// Answers reports over a store.
 #[derive(Clone)]
 pub struct Engine {
     store: Store,
+    sessions: Arc<Sessions>,
 }
 
 impl Engine {
     /// Makes an engine over a store.
     pub fn new(store: Store) -> Self {
-        Self { store }
+        Self { store, sessions: Arc::default() }
     }
 
     /// Counts over time.
@@ -79,20 +86,43 @@ impl Engine {
         Ok(receiver)
     }
 
-    /// All user profiles that pass a filter, by id.
-    pub async fn profiles(&self, project: ProjectId, filter: Option<model::Expr>) -> Result<Vec<(String, Profile)>, QueryError> {
-        let snapshot = self.store.snapshot(project)?;
-        blocking(move || {
-            let mut profiles = snapshot.profiles(&ProfileKind::Users)?;
-            if let Some(filter) = filter {
-                let program = Arc::new(Program::new(&filter));
-                profiles.retain(|(id, profile)| {
-                    program.passes(&ProfileRow { program: &program, id, properties: &profile.properties }, 0, &mut Memory::default())
-                });
+    /// Today's events beside yesterday's.
+    pub async fn top_events(&self, project: ProjectId, report: &TopEvents) -> Result<TopEventsAnswer, QueryError> {
+        let (snapshot, report) = (self.store.snapshot(project)?, report.clone());
+        blocking(move || top_events::top_events(&snapshot, &report)).await
+    }
+
+    /// Properties by how many events carry them.
+    pub async fn top_properties(&self, project: ProjectId, report: &TopProperties) -> Result<RankedAnswer, QueryError> {
+        let (snapshot, report) = (self.store.snapshot(project)?, report.clone());
+        blocking(move || properties::top_properties(&snapshot, &report)).await
+    }
+
+    /// Values of a property by volume.
+    pub async fn property_values(&self, project: ProjectId, report: &PropertyValues) -> Result<RankedAnswer, QueryError> {
+        let (snapshot, report) = (self.store.snapshot(project)?, report.clone());
+        blocking(move || properties::property_values(&snapshot, &report)).await
+    }
+
+    /// A page of profiles. A page beyond the first needs the session that the first one named; `new_session` names one where it is needed.
+    pub async fn profiles(
+        &self,
+        project: ProjectId,
+        report: &Engage,
+        new_session: String,
+        now: Timestamp,
+    ) -> Result<EngageAnswer, QueryError> {
+        if let Some(id) = &report.session_id {
+            match self.sessions.get(project, id, now) {
+                Some((rows, computed_at)) => return Ok(profiles::page(&rows, report, id.clone(), computed_at)),
+                None if report.page > 0 => return Err(QueryError::UnknownSession),
+                None => {}
             }
-            Ok(profiles)
-        })
-        .await
+        }
+        let (snapshot, asked) = (self.store.snapshot(project)?, report.clone());
+        let rows = blocking(move || profiles::rows(&snapshot, &asked)).await?;
+        self.sessions.put(project, &new_session, rows.clone(), now);
+        Ok(profiles::page(&rows, report, new_session, now))
     }
 }
 

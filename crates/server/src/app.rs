@@ -8,6 +8,9 @@ use metastore::{CredentialTable, Metastore};
 use query::Engine;
 use store::Store;
 
+use crate::config::Settings;
+use crate::queue::Queues;
+
 /// The running server.
 pub(crate) struct App {
     pub metastore: Arc<Metastore>,
@@ -15,6 +18,9 @@ pub(crate) struct App {
     pub engine: Engine,
     credentials: RwLock<Arc<CredentialTable>>,
     pub counts: Counts,
+    pub settings: Settings,
+    pub queries: Queues,
+    pub exports: Queues,
 }
 
 /// Figures for `/metrics`.
@@ -29,9 +35,20 @@ pub(crate) struct Counts {
 }
 
 impl App {
-    pub(crate) fn new(metastore: Arc<Metastore>, store: Store) -> Result<Self, metastore::MetaError> {
+    pub(crate) fn new(metastore: Arc<Metastore>, store: Store, settings: Settings) -> Result<Self, metastore::MetaError> {
         let credentials = RwLock::new(Arc::new(metastore.credentials()?));
-        Ok(Self { metastore, engine: Engine::new(store.clone()), store, credentials, counts: Counts::default() })
+        let queries = Queues::new(settings.queries.concurrent_max, settings.queries.wait_max());
+        let exports = Queues::new(settings.queries.exports_max, settings.queries.wait_max());
+        Ok(Self {
+            metastore,
+            engine: Engine::new(store.clone()),
+            store,
+            credentials,
+            counts: Counts::default(),
+            settings,
+            queries,
+            exports,
+        })
     }
 
     /// Every credential as of the last change.

@@ -12,7 +12,8 @@ use wire::params::Params;
 use wire::signature::{self, SignatureError};
 
 use crate::app::App;
-use crate::{clock, ingest};
+use crate::queue::Place;
+use crate::{clock, compress, ingest};
 
 /// The proof that a request may read a project, with its parameters.
 pub(crate) struct ReadAccess {
@@ -22,6 +23,10 @@ pub(crate) struct ReadAccess {
     pub request: String,
     /// The key of a signed request or secret; its revocation ends a running export.
     pub api_key: Option<String>,
+    /// Whether the client takes gzip.
+    pub gzip: bool,
+    /// A place among the project's running reports.
+    _place: Place,
     pub app: Arc<App>,
 }
 
@@ -45,14 +50,25 @@ impl FromRequest<Arc<App>> for ReadAccess {
         let (parts, body) = request.into_parts();
         let uri = parts.extensions.get::<axum::extract::OriginalUri>().map_or(&parts.uri, |original| &original.0);
         let shown = uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-        let Ok(body) = ingest::collect(body, 1 << 20).await else { return Err(error(413, &shown, "request body is too large")) };
+        let Ok(body) = ingest::collect(app, body, 1 << 20).await else { return Err(error(413, &shown, "request body is too large")) };
         let params = Params::parse(uri.query().unwrap_or_default(), Some(&body).filter(|body| !body.is_empty()).map(|body| &body[..]));
-        let (names, right) = crate::reports::knows(uri.path());
+        let (names, right) = crate::routes::knows(uri.path());
         let table = app.credentials();
         let proof = prove_read(&table, &parts.headers, &params, names, right, clock::now());
         let (project, api_key) = proof.map_err(|Refusal(status, text)| error(status, &shown, &text))?;
         let Some(project) = table.projects.get(&project).cloned() else { return Err(error(403, &shown, "unknown project")) };
-        Ok(Self { project, params, request: shown, api_key, app: app.clone() })
+        let queue = if right == AccessRight::Export { &app.exports } else { &app.queries };
+        let place = queue.place(project.id).await.map_err(|text| {
+            let mut response = error(429, &shown, &text);
+            for (name, value) in queue.headers() {
+                response
+                    .headers_mut()
+                    .extend(value.parse().ok().map(|value| (axum::http::HeaderName::from_bytes(name.as_bytes()).ok(), value)));
+            }
+            response
+        })?;
+        let gzip = compress::is_asked(&parts.headers);
+        Ok(Self { project, params, request: shown, api_key, gzip, _place: place, app: app.clone() })
     }
 }
 

@@ -1,7 +1,6 @@
 //! The command line.
 
 use std::io::Read;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -37,9 +36,11 @@ enum Verb {
     Serve {
         #[command(flatten)]
         data: Data,
-        /// Where to listen; port 0 takes a free one.
-        #[arg(long, default_value = "127.0.0.1:8080")]
-        listen: SocketAddr,
+        #[command(flatten)]
+        listen: config::ListenFlags,
+        /// Settings that override the built-in ones (sluice.default.toml).
+        #[arg(long)]
+        config: Option<PathBuf>,
         /// Hold a demo project; loopback only.
         #[arg(long)]
         demo: bool,
@@ -171,7 +172,11 @@ enum ServiceAccountVerb {
 /// Reads the command line and does what it says.
 pub(crate) fn run() -> Result<(), String> {
     match Cli::parse().verb {
-        Verb::Serve { data, listen, demo } => serve::run(&config::data_dir(data.data)?, listen, data.key_file, demo),
+        Verb::Serve { data, listen, config, demo } => {
+            let mut settings = config::Settings::read(config.as_deref())?;
+            settings.listen(listen)?;
+            serve::run(&config::data_dir(data.data)?, settings, data.key_file, demo)
+        }
         Verb::Setup { data, code, email, .. } => call(data, Command::SetupRedeem { code, email, password: stdin()? }),
         Verb::Account(AccountVerb::Create { data, email, .. }) => call(data, Command::AccountCreate { email, password: stdin()? }),
         Verb::Project(ProjectVerb::Create {

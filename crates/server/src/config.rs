@@ -1,6 +1,172 @@
-//! The environment, read here and nowhere else.
+//! The settings: `sluice.default.toml` is compiled in, a file of the operator's overrides it by name, flags and environment win. The
+//! environment is read here and nowhere else.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+const DEFAULTS: &str = include_str!("../../../sluice.default.toml");
+
+/// Every setting; `sluice.default.toml` says what each is for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    pub listen: Listen,
+    pub queries: Queries,
+    pub store: Store,
+    pub log: Log,
+    pub track: Track,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listen {
+    pub address: SocketAddr,
+    tls_address: String,
+    tls_certificate: PathBuf,
+    tls_key: PathBuf,
+    pub connections_max: usize,
+    header_timeout_seconds: u64,
+    body_idle_timeout_seconds: u64,
+    body_timeout_seconds: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Queries {
+    pub concurrent_max: usize,
+    pub exports_max: usize,
+    wait_seconds_max: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Store {
+    pub seal_rows_max: u64,
+    seal_age_seconds: u64,
+    pub tail_rows_max: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Log {
+    filter: String,
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Track {
+    pub redirect_hosts: Vec<String>,
+}
+
+/// Where HTTPS is answered, and with what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tls {
+    pub address: SocketAddr,
+    /// Certificate and key; `serve --demo` makes its own where there are none.
+    pub files: Option<(PathBuf, PathBuf)>,
+}
+
+/// What the command line says about listening; it wins over the settings.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct ListenFlags {
+    /// Where to answer plain HTTP; port 0 takes a free one.
+    #[arg(long)]
+    pub listen: Option<SocketAddr>,
+    /// Where to answer HTTPS.
+    #[arg(long)]
+    pub tls_listen: Option<SocketAddr>,
+    /// Certificate with its chain, PEM; read again when it changes.
+    #[arg(long)]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key, PEM.
+    #[arg(long)]
+    pub tls_key: Option<PathBuf>,
+}
+
+impl Settings {
+    /// The defaults, overridden by a file.
+    pub(crate) fn read(path: Option<&Path>) -> Result<Self, String> {
+        let mut settings: toml::Table = DEFAULTS.parse().expect("the compiled-in settings parse");
+        if let Some(path) = path {
+            let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+            let given: toml::Table = text.parse().map_err(|error| format!("{}: {error}", path.display()))?;
+            for (name, value) in given {
+                match (settings.get_mut(&name), value) {
+                    (Some(toml::Value::Table(section)), toml::Value::Table(given)) => section.extend(given),
+                    (_, value) => {
+                        settings.insert(name, value);
+                    }
+                }
+            }
+        }
+        let shown = path.map_or_else(|| "settings".to_owned(), |path| path.display().to_string());
+        settings.try_into().map_err(|error: toml::de::Error| format!("{shown}: {}", error.message()))
+    }
+
+    /// Takes what the command line says.
+    pub(crate) fn listen(&mut self, flags: ListenFlags) -> Result<(), String> {
+        let listen = &mut self.listen;
+        listen.address = flags.listen.unwrap_or(listen.address);
+        listen.tls_address = flags.tls_listen.map_or_else(|| listen.tls_address.clone(), |address| address.to_string());
+        listen.tls_certificate = flags.tls_cert.unwrap_or_else(|| listen.tls_certificate.clone());
+        listen.tls_key = flags.tls_key.unwrap_or_else(|| listen.tls_key.clone());
+        self.tls().map(|_| ())
+    }
+
+    /// Where HTTPS is answered, if anywhere.
+    pub(crate) fn tls(&self) -> Result<Option<Tls>, String> {
+        let listen = &self.listen;
+        let named = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
+        let files = match (named(&listen.tls_certificate), named(&listen.tls_key)) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return Err("a TLS certificate and its key go together: give both --tls-cert and --tls-key".to_owned()),
+        };
+        if listen.tls_address.is_empty() {
+            let text = "a TLS certificate needs an address: give --tls-listen";
+            return if files.is_some() { Err(text.to_owned()) } else { Ok(None) };
+        }
+        let address = listen.tls_address.parse().map_err(|_| format!("tls_address: `{}` is not ADDRESS:PORT", listen.tls_address))?;
+        Ok(Some(Tls { address, files }))
+    }
+}
+
+impl Listen {
+    pub(crate) fn header_timeout(&self) -> Duration {
+        Duration::from_secs(self.header_timeout_seconds)
+    }
+
+    pub(crate) fn body_idle_timeout(&self) -> Duration {
+        Duration::from_secs(self.body_idle_timeout_seconds)
+    }
+
+    pub(crate) fn body_timeout(&self) -> Duration {
+        Duration::from_secs(self.body_timeout_seconds)
+    }
+}
+
+impl Queries {
+    pub(crate) fn wait_max(&self) -> Duration {
+        Duration::from_secs(self.wait_seconds_max)
+    }
+}
+
+impl Store {
+    pub(crate) fn seal_age(&self) -> Duration {
+        Duration::from_secs(self.seal_age_seconds)
+    }
+}
+
+impl Log {
+    /// `SLUICE_LOG`, else the setting.
+    pub(crate) fn filter(&self) -> String {
+        std::env::var("SLUICE_LOG").unwrap_or_else(|_| self.filter.clone())
+    }
+}
 
 /// `SLUICE_DATA`: the data directory where `--data` is not given.
 pub(crate) fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, String> {
@@ -9,7 +175,38 @@ pub(crate) fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, String> {
         .ok_or_else(|| "name the data directory with --data or SLUICE_DATA".to_owned())
 }
 
-/// `SLUICE_LOG`: what is logged, `info` by default.
-pub(crate) fn log_filter() -> String {
-    std::env::var("SLUICE_LOG").unwrap_or_else(|_| "info".to_owned())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Settings::read(Some(file.path()))
+    }
+
+    #[test]
+    fn a_file_overrides_by_name() {
+        let defaults = Settings::read(None).unwrap();
+        assert_eq!(defaults.listen.address.to_string(), "127.0.0.1:8080");
+        let settings = read("[queries]\nconcurrent_max = 9\n").unwrap();
+        assert_eq!(settings.queries.concurrent_max, 9);
+        assert_eq!(settings.queries.wait_max(), defaults.queries.wait_max());
+    }
+
+    #[test]
+    fn an_unknown_name_is_an_error() {
+        assert!(read("[queries]\nconcurent_max = 9\n").unwrap_err().contains("concurent_max"));
+        assert!(read("[querys]\n").unwrap_err().contains("querys"));
+        assert!(read("[listen]\naddress = 8080\n").is_err());
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key_and_an_address() {
+        let mut settings = Settings::read(None).unwrap();
+        assert!(settings.listen(ListenFlags { tls_cert: Some("a".into()), ..Default::default() }).is_err());
+        assert!(settings.listen(ListenFlags { tls_key: Some("b".into()), ..Default::default() }).is_err());
+        settings.listen(ListenFlags { tls_listen: "127.0.0.1:1".parse().ok(), ..Default::default() }).unwrap();
+        assert_eq!(settings.tls().unwrap().unwrap().files, Some(("a".into(), "b".into())));
+    }
 }

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Limited};
 use model::{Event, ProfileUpdate, ProjectId};
 use store::StoreError;
@@ -23,13 +22,21 @@ use crate::auth::{self, Refusal};
 use crate::clock;
 
 const LIMITS: Limits = Limits { decoded_bytes_max: 10 * 1024 * 1024, records_max: 2000 };
-/// A body that pauses this long is given up.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Reads a whole body within a bound of bytes and time.
-pub(crate) async fn collect(body: Body, bytes_max: usize) -> Result<Bytes, ()> {
-    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, bytes_max).collect());
-    Ok(read.await.map_err(|_| ())?.map_err(|_| ())?.to_bytes())
+/// Reads a whole body within a bound of bytes, of time, and of pauses.
+pub(crate) async fn collect(app: &App, body: Body, bytes_max: usize) -> Result<Bytes, ()> {
+    let listen = &app.settings.listen;
+    let read = async {
+        let mut body = Limited::new(body, bytes_max);
+        let mut whole = BytesMut::new();
+        while let Some(frame) = tokio::time::timeout(listen.body_idle_timeout(), body.frame()).await.map_err(|_| ())? {
+            if let Ok(data) = frame.map_err(|_| ())?.into_data() {
+                whole.extend_from_slice(&data);
+            }
+        }
+        Ok(whole.freeze())
+    };
+    tokio::time::timeout(listen.body_timeout(), read).await.map_err(|_| ())?
 }
 
 /// Handles a write request.
@@ -38,7 +45,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     let (parts, sent) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default();
     let encoding = parts.headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
-    let Ok(sent) = collect(sent, LIMITS.decoded_bytes_max + 4096).await else {
+    let Ok(sent) = collect(&app, sent, LIMITS.decoded_bytes_max + 4096).await else {
         let (options, _) = body::decode(query, None, b"", LIMITS);
         return respond(reply(endpoint, &options, 0, &[], Some(&BodyError::TooLarge(LIMITS.decoded_bytes_max))));
     };
@@ -114,7 +121,19 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         }
         app.counts.updates.fetch_add(count, Ordering::Relaxed);
     }
-    respond(reply(endpoint, &options, accepted, &rejections, None))
+    let mut response = respond(reply(endpoint, &options, accepted, &rejections, None));
+    if let Some(target) = options.redirect.as_deref().and_then(|target| allowed_redirect(target, &app.settings.track.redirect_hosts)) {
+        *response.status_mut() = StatusCode::FOUND;
+        response.headers_mut().insert(header::LOCATION, target);
+    }
+    response
+}
+
+/// The target of a redirect, where the settings name its host.
+fn allowed_redirect(target: &str, hosts: &[String]) -> Option<HeaderValue> {
+    let uri: Uri = target.parse().ok()?;
+    let known = hosts.iter().any(|host| uri.host().is_some_and(|given| given.eq_ignore_ascii_case(host)));
+    (known && matches!(uri.scheme_str(), Some("http" | "https"))).then(|| target.parse().ok()).flatten()
 }
 
 fn respond(reply: Reply) -> Response {
@@ -131,6 +150,6 @@ fn unavailable(endpoint: Endpoint, error: &StoreError) -> Response {
         }
         _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     };
-    response.headers_mut().insert(header::RETRY_AFTER, axum::http::HeaderValue::from_static("5"));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     response
 }

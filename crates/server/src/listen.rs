@@ -1,4 +1,4 @@
-//! The accept loop: timeouts for headers, any-case methods, normal paths, graceful shutdown.
+//! The accept loop: timeouts for headers, any-case methods, normal paths, TLS, graceful shutdown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,32 +9,69 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
-const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
-const CONNECTIONS_MAX: usize = 16_384;
+use crate::tls::Certificate;
+
 /// Some SDKs put whole batches into the request line.
 const HEAD_BYTES_MAX: usize = 256 * 1024;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Serves until `shutdown` turns true, then lets running requests finish.
-pub(crate) async fn serve(listener: TcpListener, router: Router, mut shutdown: watch::Receiver<bool>) {
-    let graceful = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = shutdown.wait_for(|stop| *stop) => break,
-        };
-        let Ok((socket, _)) = accepted else {
-            // Out of file descriptors, most likely: others will close theirs.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let Ok(place) = room.clone().acquire_owned().await else { break };
-        let _ = socket.set_nodelay(true);
-        let router = TowerToHyperService::new(router.clone());
+/// How a listener answers.
+#[derive(Clone)]
+pub(crate) struct Listener {
+    pub router: Router,
+    pub header_timeout: Duration,
+    /// Connections that all listeners hold together.
+    pub room: Arc<Semaphore>,
+    /// Speaks TLS with this.
+    pub certificate: Option<Certificate>,
+}
+
+impl Listener {
+    /// Serves until `shutdown` turns true, then lets running requests finish.
+    pub(crate) async fn serve(self, listener: TcpListener, mut shutdown: watch::Receiver<bool>) {
+        let graceful = GracefulShutdown::new();
+        loop {
+            let Ok(place) = self.room.clone().acquire_owned().await else { break };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = shutdown.wait_for(|stop| *stop) => break,
+            };
+            let Ok((socket, _)) = accepted else {
+                // Out of file descriptors, most likely: others will close theirs.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let _ = socket.set_nodelay(true);
+            let (this, watcher) = (self.clone(), graceful.watcher());
+            tokio::spawn(async move {
+                match &this.certificate {
+                    None => this.connection(socket, watcher).await,
+                    Some(certificate) => {
+                        let acceptor = TlsAcceptor::from(certificate.current());
+                        // Whoever cannot shake hands, or takes too long, is not served.
+                        if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await {
+                            this.connection(stream, watcher).await;
+                        }
+                    }
+                }
+                drop(place);
+            });
+        }
+        drop(listener);
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await;
+    }
+
+    async fn connection<S>(&self, stream: S, watcher: hyper_util::server::graceful::Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let router = TowerToHyperService::new(self.router.clone());
         let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             if let Some(uri) = crate::routes::normal(request.uri()) {
                 *request.uri_mut() = uri;
@@ -47,15 +84,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, mut shutdown: w
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
+            .header_read_timeout(self.header_timeout)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(socket), service);
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            // A connection that breaks is its client's affair.
-            let _ = connection.await;
-            drop(place);
-        });
+            .serve_connection(TokioIo::new(stream), service);
+        // A connection that breaks is its client's affair.
+        let _ = watcher.watch(connection).await;
     }
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await;
 }

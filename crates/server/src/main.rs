@@ -5,13 +5,18 @@ mod app;
 mod auth;
 mod cli;
 mod clock;
+mod compress;
 mod config;
 mod demo;
 mod ingest;
 mod listen;
+mod queue;
 mod reports;
 mod routes;
+mod sdk;
 mod serve;
+mod setup;
+mod tls;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

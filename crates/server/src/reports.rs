@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use model::AccessRight;
 use query::QueryError;
 use wire::dates::Calendar;
 use wire::{export as export_wire, segmentation as wire_segmentation};
@@ -15,19 +15,10 @@ use wire::{export as export_wire, segmentation as wire_segmentation};
 use crate::app::App;
 use crate::auth::{ReadAccess, error};
 use crate::clock;
+use crate::compress::{self, Gzip};
 
-const ENGAGE_PARAMETERS: &[&str] = &["where", "page", "page_size", "session_id"];
-const PAGE_SIZE: usize = 1000;
-
-/// The parameters and the right of an endpoint, by the end of its path.
-pub(crate) fn knows(path: &str) -> (&'static [&'static str], AccessRight) {
-    match path.trim_end_matches('/').rsplit('/').next().unwrap_or_default() {
-        "export" => (export_wire::PARAMETERS, AccessRight::Export),
-        "engage" => (ENGAGE_PARAMETERS, AccessRight::ProfilesRead),
-        "events" | "names" => (wire_segmentation::EVENTS_PARAMETERS, AccessRight::Query),
-        _ => (wire_segmentation::PARAMETERS, AccessRight::Query),
-    }
-}
+/// A reader that takes nothing for so long is given up.
+const STALL_MAX: Duration = Duration::from_secs(300);
 
 fn calendar(access: &ReadAccess) -> Calendar {
     Calendar::new(&access.project.timezone, clock::now())
@@ -51,22 +42,71 @@ fn failed(access: &ReadAccess, cause: &QueryError) -> Response {
 /// JSON, or for a signed request with `callback` a call of that function.
 fn answer(access: &ReadAccess, body: String) -> Response {
     let name = access.params.get("callback").filter(|_| access.params.get("sig").is_some());
-    let fits =
-        |name: &&str| (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.$".contains(&byte));
+    let fits = |name: &&str| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"_.$".contains(&byte);
+        (1..=64).contains(&name.len()) && name.bytes().all(known)
+    };
     match name.filter(fits) {
         Some(name) => {
-            ([(header::CONTENT_TYPE, "text/javascript"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], format!("/**/{name}({body});"))
-                .into_response()
+            let mut response = packed(access, "text/javascript", format!("/**/{name}({body});"));
+            response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            response
         }
-        None => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        None => packed(access, "application/json", body),
     }
+}
+
+/// An answer that is whole, as gzip where that is asked for and pays.
+fn packed(access: &ReadAccess, content_type: &'static str, body: String) -> Response {
+    if !access.gzip || body.len() <= compress::PLAIN_BYTES_MAX {
+        return ([(header::CONTENT_TYPE, content_type)], body).into_response();
+    }
+    let mut gzip = Gzip::new();
+    let mut bytes = gzip.push(body.as_bytes());
+    bytes.extend(gzip.finish());
+    let headers = [(header::CONTENT_TYPE, content_type), (header::CONTENT_ENCODING, "gzip"), (header::VARY, "Accept-Encoding")];
+    (headers, bytes).into_response()
 }
 
 fn series_answer(access: &ReadAccess, series: &model::report::Series, answered: &model::report::SeriesAnswer) -> Response {
     match access.params.filled("format") {
-        Some("csv") => ([(header::CONTENT_TYPE, "text/csv")], wire_segmentation::render_csv(series, answered)).into_response(),
+        Some("csv") => packed(access, "text/csv", wire_segmentation::render_csv(series, answered)),
         None | Some("json") => answer(access, wire_segmentation::render(series, answered)),
         Some(other) => refused(access, &format!("invalid format `{other}`, expected json or csv")),
+    }
+}
+
+/// The text of an export as it is made; ends with the line that clients know a broken stream by, if it breaks.
+struct ExportText {
+    batches: tokio::sync::mpsc::Receiver<Result<Vec<model::Event>, QueryError>>,
+    time_in_ms: bool,
+    access: ReadAccess,
+    ended: bool,
+}
+
+impl ExportText {
+    /// The next lines; `None` at the end.
+    async fn next(&mut self) -> Option<String> {
+        if self.ended {
+            return None;
+        }
+        let batch = self.batches.recv().await;
+        let mut text = String::new();
+        match batch {
+            None => return None,
+            // A reset ends what is running.
+            Some(Ok(events)) if self.access.is_live() => {
+                events.iter().for_each(|event| export_wire::line(event, self.time_in_ms, &mut text))
+            }
+            Some(outcome) => {
+                if let Err(cause) = outcome {
+                    tracing::error!(%cause, project.id = %self.access.project.id, "an export broke");
+                }
+                self.ended = true;
+                text.push_str("export terminated early\n");
+            }
+        }
+        Some(text)
     }
 }
 
@@ -77,56 +117,117 @@ pub async fn export(access: ReadAccess) -> Response {
         Err(text) => return refused(&access, &text),
     };
     let time_in_ms = report.time_in_ms;
-    let mut batches = match access.app.engine.export(access.project.id, report) {
+    let batches = match access.app.engine.export(access.project.id, report) {
         Ok(batches) => batches,
         Err(cause) => return failed(&access, &cause),
     };
-    let (lines, stream) = tokio::sync::mpsc::channel::<Result<String, std::convert::Infallible>>(4);
+    let asked_gzip = access.gzip;
+    let mut text = ExportText { batches, time_in_ms, access, ended: false };
+    // A short answer is never compressed: it is known before the headers go out.
+    let mut head = String::new();
+    while head.len() <= compress::PLAIN_BYTES_MAX {
+        match text.next().await {
+            Some(lines) => head.push_str(&lines),
+            None => return ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], head).into_response(),
+        }
+    }
+    let (pieces, stream) = tokio::sync::mpsc::channel::<Result<Vec<u8>, std::convert::Infallible>>(4);
     tokio::spawn(async move {
-        while let Some(batch) = batches.recv().await {
-            let text = match batch {
-                Ok(events) if access.is_live() => {
-                    let mut text = String::new();
-                    events.iter().for_each(|event| export_wire::line(event, time_in_ms, &mut text));
-                    text
-                }
-                // The answer has begun: clients know a broken stream by its last line.
-                _ => {
-                    let _ = lines.send(Ok("export terminated early\n".to_owned())).await;
-                    return;
-                }
+        let mut gzip = asked_gzip.then(Gzip::new);
+        let mut next = Some(head);
+        while let Some(lines) = next {
+            let piece = match &mut gzip {
+                Some(gzip) => gzip.push(lines.as_bytes()),
+                None => lines.into_bytes(),
             };
-            if lines.send(Ok(text)).await.is_err() {
+            if !piece.is_empty() && pieces.send_timeout(Ok(piece), STALL_MAX).await.is_err() {
                 return;
             }
+            next = text.next().await;
+        }
+        if let Some(gzip) = gzip {
+            let _ = pieces.send_timeout(Ok(gzip.finish()), STALL_MAX).await;
         }
     });
     let body = Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(stream));
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response()
+    let mut response = ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response();
+    if asked_gzip {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    response
 }
 
 /// Counts of several events. Mixpanel: GET /api/2.0/events.
 pub async fn events(access: ReadAccess) -> Response {
-    let report = match wire_segmentation::parse_events(&access.params, &calendar(&access)) {
-        Ok(report) => report,
-        Err(text) => return refused(&access, &text),
-    };
-    match access.app.engine.series(access.project.id, &report).await {
-        Ok(answered) => series_answer(&access, &report, &answered),
-        Err(cause) => failed(&access, &cause),
-    }
+    series(&access, wire_segmentation::parse_events(&access.params, &calendar(&access))).await
 }
 
 /// Counts of one event. Mixpanel: GET /api/2.0/segmentation.
 pub async fn segmentation(access: ReadAccess) -> Response {
-    let report = match wire_segmentation::parse(&access.params, &calendar(&access)) {
+    series(&access, wire_segmentation::parse(&access.params, &calendar(&access))).await
+}
+
+/// Counts of one event by ranges of a number. Mixpanel: GET /api/2.0/segmentation/numeric.
+pub async fn numeric(access: ReadAccess) -> Response {
+    series(&access, wire_segmentation::parse_numeric(&access.params, &calendar(&access))).await
+}
+
+/// Counts of one event by a property. Mixpanel: GET /api/2.0/events/properties.
+pub async fn properties(access: ReadAccess) -> Response {
+    series(&access, wire::properties::parse(&access.params, &calendar(&access))).await
+}
+
+async fn series(access: &ReadAccess, parsed: Result<model::report::Series, String>) -> Response {
+    let report = match parsed {
+        Ok(report) => report,
+        Err(text) => return refused(access, &text),
+    };
+    match access.app.engine.series(access.project.id, &report).await {
+        Ok(answered) => series_answer(access, &report, &answered),
+        Err(cause) => failed(access, &cause),
+    }
+}
+
+/// Today beside yesterday. Mixpanel: GET /api/2.0/events/top.
+pub async fn top_events(access: ReadAccess) -> Response {
+    let report = match wire::top_events::parse(&access.params, &calendar(&access)) {
         Ok(report) => report,
         Err(text) => return refused(&access, &text),
     };
-    match access.app.engine.series(access.project.id, &report).await {
-        Ok(answered) => series_answer(&access, &report, &answered),
+    match access.app.engine.top_events(access.project.id, &report).await {
+        Ok(answered) => answer(&access, wire::top_events::render(&report, &answered)),
         Err(cause) => failed(&access, &cause),
     }
+}
+
+/// Properties by how many events carry them. Mixpanel: GET /api/2.0/events/properties/top.
+pub async fn top_properties(access: ReadAccess) -> Response {
+    let report = match wire::properties::parse_top(&access.params, &calendar(&access)) {
+        Ok(report) => report,
+        Err(text) => return refused(&access, &text),
+    };
+    match access.app.engine.top_properties(access.project.id, &report).await {
+        Ok(answered) => answer(&access, wire::properties::render_top(&answered)),
+        Err(cause) => failed(&access, &cause),
+    }
+}
+
+/// Values of a property by volume. Mixpanel: GET /api/2.0/events/properties/values.
+pub async fn property_values(access: ReadAccess) -> Response {
+    let report = match wire::properties::parse_values(&access.params, &calendar(&access)) {
+        Ok(report) => report,
+        Err(text) => return refused(&access, &text),
+    };
+    match access.app.engine.property_values(access.project.id, &report).await {
+        Ok(answered) => answer(&access, wire_segmentation::render_names(&answered)),
+        Err(cause) => failed(&access, &cause),
+    }
+}
+
+/// An endpoint that there is not, for whoever may read at all.
+pub async fn unknown(access: ReadAccess) -> Response {
+    refused(&access, "Invalid API endpoint")
 }
 
 /// Sums. Mixpanel: GET /api/2.0/segmentation/sum.
@@ -162,33 +263,20 @@ pub async fn event_names(access: ReadAccess) -> Response {
     }
 }
 
-/// User profiles by id, a page at a time. Mixpanel: GET /api/2.0/engage.
+/// User profiles, a page at a time. Mixpanel: GET /api/2.0/engage.
 pub async fn engage(access: ReadAccess) -> Response {
-    let number = |name: &str, default: usize| match access.params.filled(name) {
-        None => Ok(default),
-        Some(text) => text.parse::<usize>().map_err(|_| format!("invalid {name} `{text}`, expected a number")),
-    };
-    let parsed = wire_segmentation::filter(&access.params)
-        .and_then(|filter| Ok((filter, number("page", 0)?, number("page_size", PAGE_SIZE)?.clamp(1, 10_000))));
-    let (filter, page, page_size) = match parsed {
-        Ok(parsed) => parsed,
+    let report = match wire::profiles::parse(&access.params) {
+        Ok(report) => report,
         Err(text) => return refused(&access, &text),
     };
-    let session = access.params.filled("session_id").map(str::to_owned);
-    if page > 0 && session.is_none() {
-        return refused(&access, "session_id is required for pages beyond the first");
-    }
-    let profiles = match access.app.engine.profiles(access.project.id, filter).await {
-        Ok(profiles) => profiles,
-        Err(cause) => return failed(&access, &cause),
-    };
     let now = clock::now();
-    let session = session.unwrap_or_else(|| {
-        let mut bytes = [0u8; 16];
-        getrandom::fill(&mut bytes).expect("the operating system has randomness");
-        format!("{}-{}", now.0, bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-    });
-    answer(&access, wire::export::profiles(&profiles, page, page_size, &session, now))
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes).expect("the operating system has randomness");
+    let session = format!("{}-{}", now.0, bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    match access.app.engine.profiles(access.project.id, &report, session, now).await {
+        Ok(answered) => answer(&access, wire::profiles::render(&answered)),
+        Err(cause) => failed(&access, &cause),
+    }
 }
 
 /// Prometheus text.

@@ -9,8 +9,10 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
+use model::AccessRight;
+
 use crate::app::App;
-use crate::{ingest, reports};
+use crate::{ingest, reports, sdk, setup};
 use wire::dialect::Endpoint;
 
 /// The prefixes under which reports are read; the first is the canonical one.
@@ -18,6 +20,8 @@ const READ_PREFIXES: [&str; 2] = ["/api/2.0", "/api/query"];
 
 /// The export's path, for messages.
 pub(crate) const EXPORT: &str = "/api/2.0/export";
+/// Where the first account is made.
+pub(crate) const SETUP: &str = "/setup";
 /// Where events are sent, for messages.
 pub(crate) const TRACK: &str = "/track";
 
@@ -26,6 +30,13 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
         .route("/health", any(|| async { "ok" }))
         .route("/metrics", any(reports::metrics))
+        .route(SETUP, any(setup::setup))
+        .route("/flags", any(sdk::flags))
+        .route("/flags/definitions", any(sdk::flag_definitions))
+        .route("/flags/{flag}/first-time-events", any(sdk::first_time_events))
+        .route("/settings", any(sdk::settings))
+        .route("/decide", any(sdk::decide))
+        .route("/record", any(sdk::record))
         .route(TRACK, any(|app, request| ingest::write(Endpoint::Track, app, request)))
         .route("/engage", any(|app, request| ingest::write(Endpoint::Engage, app, request)))
         .route("/groups", any(|app, request| ingest::write(Endpoint::Groups, app, request)))
@@ -34,14 +45,32 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         let reads = Router::new()
             .route("/export", any(reports::export))
             .route("/events", any(reports::events))
+            .route("/events/top", any(reports::top_events))
             .route("/events/names", any(reports::event_names))
+            .route("/events/properties", any(reports::properties))
+            .route("/events/properties/top", any(reports::top_properties))
+            .route("/events/properties/values", any(reports::property_values))
             .route("/segmentation", any(reports::segmentation))
+            .route("/segmentation/numeric", any(reports::numeric))
             .route("/segmentation/sum", any(reports::sum))
             .route("/segmentation/average", any(reports::average))
-            .route("/engage", any(reports::engage));
+            .route("/engage", any(reports::engage))
+            .fallback(reports::unknown);
         router = router.nest(prefix, reads);
     }
     router.layer(middleware::from_fn(cors)).with_state(app)
+}
+
+/// The parameters and the right of a read endpoint.
+pub(crate) fn knows(path: &str) -> (&'static [&'static str], AccessRight) {
+    let name = READ_PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or_default();
+    match name.trim_end_matches('/') {
+        "/export" => (wire::export::PARAMETERS, AccessRight::Export),
+        "/engage" => (wire::profiles::PARAMETERS, AccessRight::ProfilesRead),
+        "/events" | "/events/top" | "/events/names" => (wire::segmentation::EVENTS_PARAMETERS, AccessRight::Query),
+        "/events/properties" | "/events/properties/top" | "/events/properties/values" => (wire::properties::PARAMETERS, AccessRight::Query),
+        _ => (wire::segmentation::PARAMETERS, AccessRight::Query),
+    }
 }
 
 /// Collapses doubled slashes and drops a trailing one: SDKs send both, and none follows a redirect of a POST.

@@ -6,22 +6,39 @@ use std::sync::Arc;
 
 use metastore::Metastore;
 use store::{Store, StoreOptions};
-use tokio::sync::watch;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
 
 use crate::app::App;
-use crate::{admin, clock, config, demo, listen, routes};
+use crate::config::{Settings, Tls};
+use crate::listen::Listener;
+use crate::tls::{self, Certificate};
+use crate::{admin, clock, demo, routes};
 
 /// Runs until the process is told to stop.
-pub(crate) fn run(dir: &Path, listen_on: SocketAddr, key: Option<PathBuf>, is_demo: bool) -> Result<(), String> {
-    if is_demo && !listen_on.ip().is_loopback() {
+pub(crate) fn run(dir: &Path, settings: Settings, key: Option<PathBuf>, is_demo: bool) -> Result<(), String> {
+    let tls = settings.tls()?;
+    if is_demo && !(settings.listen.address.ip().is_loopback() && tls.as_ref().is_none_or(|tls| tls.address.ip().is_loopback())) {
         return Err("--demo listens on loopback only".to_owned());
     }
-    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::new(config::log_filter())).with_writer(std::io::stderr).init();
+    let log =
+        tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::new(settings.log.filter())).with_writer(std::io::stderr);
+    if settings.log.json {
+        log.json().init()
+    } else {
+        log.init()
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
-    runtime.block_on(serve(dir, listen_on, key, is_demo))
+    runtime.block_on(serve(dir, settings, tls, key, is_demo))
 }
 
-async fn serve(dir: &Path, listen_on: SocketAddr, key: Option<PathBuf>, is_demo: bool) -> Result<(), String> {
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
+    let listener = TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    let bound = listener.local_addr().map_err(|error| error.to_string())?;
+    Ok((listener, bound))
+}
+
+async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<PathBuf>, is_demo: bool) -> Result<(), String> {
     let _held = admin::hold(dir)?;
     let key_file = admin::key_file(dir, key);
     let first_run = !key_file.exists();
@@ -32,27 +49,73 @@ async fn serve(dir: &Path, listen_on: SocketAddr, key: Option<PathBuf>, is_demo:
     if !metastore.has_key_file() {
         eprintln!("the key file {} is missing: events are taken, signatures are answered 503", key_file.display());
     }
-    let store = Store::open(StoreOptions::new(dir.to_path_buf()), metastore.clone()).map_err(|error| error.to_string())?;
+    let mut options = StoreOptions::new(dir.to_path_buf());
+    options.seal_rows_max = settings.store.seal_rows_max;
+    options.seal_age = settings.store.seal_age();
+    options.tail_rows_max = settings.store.tail_rows_max;
+    let store = Store::open(options, metastore.clone()).map_err(|error| error.to_string())?;
     let (stop, stopped) = watch::channel(false);
     let background = tokio::spawn(store.clone().run(stopped.clone()));
-    let listener = tokio::net::TcpListener::bind(listen_on).await.map_err(|error| format!("cannot listen on {listen_on}: {error}"))?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let (listener, address) = bind(settings.listen.address).await?;
+    let mut secure = None;
+    let mut trust = None;
+    if let Some(Tls { address, files }) = tls {
+        let files = match files {
+            Some(files) => files,
+            None if is_demo => {
+                let (authority, certificate, key) = tls::demo(dir)?;
+                trust = Some(authority);
+                (certificate, key)
+            }
+            None => return Err("--tls-listen needs --tls-cert and --tls-key".to_owned()),
+        };
+        secure = Some((bind(address).await?, Certificate::open(files)?));
+    }
     let shown = if is_demo { demo::prepare(&metastore, &store, address).await? } else { String::new() };
-    let app = Arc::new(App::new(metastore.clone(), store).map_err(|error| error.to_string())?);
+    let listening = Listener {
+        router: axum::Router::new(),
+        header_timeout: settings.listen.header_timeout(),
+        room: Arc::new(Semaphore::new(settings.listen.connections_max)),
+        certificate: None,
+    };
+    let app = Arc::new(App::new(metastore.clone(), store, settings).map_err(|error| error.to_string())?);
     admin::serve(dir, app.clone()).await.map_err(|error| format!("cannot open the command socket: {error}"))?;
+    let listening = Listener { router: routes::router(app), ..listening };
+    let mut servers = vec![tokio::spawn(listening.clone().serve(listener, stopped.clone()))];
     println!("listening on http://{address}");
+    if !address.ip().is_loopback() {
+        eprintln!("plain HTTP beyond loopback: API secrets and passwords travel readable; put TLS in front or give --tls-listen");
+    }
+    if let Some(((listener, address), certificate)) = secure {
+        servers.push(tokio::spawn(certificate.clone().follow(stopped.clone())));
+        servers.push(tokio::spawn(Listener { certificate: Some(certificate), ..listening }.serve(listener, stopped)));
+        println!("listening on https://{address}");
+    }
+    if let Some(authority) = trust {
+        let authority = std::path::absolute(&authority).unwrap_or(authority);
+        println!(
+            "trust its certificate: sudo install -m 644 {} /usr/local/share/ca-certificates/sluice-demo.crt && sudo update-ca-certificates",
+            authority.display()
+        );
+    }
     print!("{shown}");
     if let Some(code) = metastore.new_setup_code(clock::now()).map_err(|error| error.to_string())? {
-        println!("setup code: {}  (once: sluice setup --data {} --code CODE --email YOU --password-stdin)", code.expose(), dir.display());
+        let setup = routes::SETUP;
+        println!(
+            "setup code: {}  (once, for the first account: http://{address}{setup} or sluice setup --data {} --code CODE --email YOU --password-stdin)",
+            code.expose(),
+            dir.display()
+        );
     }
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let server = tokio::spawn(listen::serve(listener, routes::router(app), stopped));
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
     }
     let _ = stop.send(true);
-    let _ = server.await;
+    for server in servers {
+        let _ = server.await;
+    }
     let _ = background.await;
     Ok(())
 }

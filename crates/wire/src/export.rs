@@ -53,24 +53,3 @@ pub fn line(event: &Event, time_in_ms: bool, out: &mut String) {
     json::write(&Value::Object(properties), out);
     out.push_str("}\n");
 }
-
-/// Writes a page of profiles as `engage` answers it (`contract/read.md` 3.9).
-pub fn profiles(profiles: &[(String, model::Profile)], page: usize, page_size: usize, session_id: &str, now: model::Timestamp) -> String {
-    let row = |(id, profile): &(String, model::Profile)| {
-        let mut out = String::from("{\"$distinct_id\": ");
-        json::write_string(id, &mut out);
-        out.push_str(", \"$properties\": ");
-        json::write_spaced(&Value::Object(profile.properties.clone()), &mut out);
-        out.push('}');
-        out
-    };
-    let rows: Vec<String> = profiles.iter().skip(page.saturating_mul(page_size)).take(page_size).map(row).collect();
-    let computed_at = model::profile::wall_time(now);
-    let mut session = String::new();
-    json::write_string(session_id, &mut session);
-    format!(
-        "{{\"results\": [{}], \"page\": {page}, \"session_id\": {session}, \"page_size\": {page_size}, \"total\": {}, \"status\": \"ok\", \"computed_at\": \"{computed_at}+00:00\"}}",
-        rows.join(", "),
-        profiles.len()
-    )
-}

@@ -1,16 +1,16 @@
 //! `segmentation` and `events`: counts over time (`contract/read.md` 3.5, 3.6), and what their parameters share.
 
 use jiff::civil::Date;
-use model::Value;
 use model::filter::Expr;
 use model::report::{Aggregate, AggregateAnswer, Breakdown, Buckets, Counting, EventNames, RankedAnswer, Series, SeriesAnswer, Unit};
+use model::{TimeRange, Value};
 
 use crate::dates::{Calendar, parse_date};
 use crate::params::Params;
 use crate::{expression, json};
 
 /// What `segmentation` and its relatives know.
-pub const PARAMETERS: &[&str] = &["event", "from_date", "to_date", "on", "unit", "interval", "where", "limit", "type"];
+pub const PARAMETERS: &[&str] = &["event", "from_date", "to_date", "on", "unit", "interval", "where", "limit", "type", "buckets"];
 /// What `events` and `events/names` know.
 pub const EVENTS_PARAMETERS: &[&str] = &["event", "type", "unit", "interval", "from_date", "to_date", "limit"];
 
@@ -65,7 +65,8 @@ fn unit(params: &Params) -> Result<Unit, String> {
     })
 }
 
-fn counting(params: &Params) -> Result<Counting, String> {
+/// `type`.
+pub fn counting(params: &Params) -> Result<Counting, String> {
     Ok(match params.filled("type") {
         None | Some("general") => Counting::General,
         Some("unique") => Counting::Unique,
@@ -112,9 +113,26 @@ pub fn parse_aggregate(params: &Params, calendar: &Calendar, average: bool) -> R
     })
 }
 
+/// Reads `segmentation/numeric`: one event, split into ranges of a number.
+pub fn parse_numeric(params: &Params, calendar: &Calendar) -> Result<Series, String> {
+    required(params, "on")?;
+    let ranges_max = count(params, "buckets", 100)?.unwrap_or(12);
+    let mut series = parse(params, calendar)?;
+    if let Some(breakdown) = &mut series.breakdown {
+        breakdown.ranges_max = Some(ranges_max);
+    }
+    Ok(series)
+}
+
 /// Reads `events`.
 pub fn parse_events(params: &Params, calendar: &Calendar) -> Result<Series, String> {
     let events = names(required(params, "event")?);
+    let (counting, buckets) = counting_buckets(params, calendar)?;
+    Ok(Series { events, buckets, counting, filter: None, breakdown: None })
+}
+
+/// `type`, and the buckets of `unit` with either both dates or `interval`.
+pub fn counting_buckets(params: &Params, calendar: &Calendar) -> Result<(Counting, Buckets), String> {
     let (unit, counting) = (unit(params)?, counting(params)?);
     no_hourly_uniques(counting, unit)?;
     let (from, to) = if params.filled("from_date").is_some() || params.filled("to_date").is_some() {
@@ -124,10 +142,19 @@ pub fn parse_events(params: &Params, calendar: &Calendar) -> Result<Series, Stri
         calendar.last(interval as i64, unit).ok_or(TOO_MANY)?
     };
     let mut buckets = calendar.buckets(from, to, unit).ok_or(TOO_MANY)?;
-    if let (Unit::Hour | Unit::Minute, Some(interval)) = (unit, count(params, "interval", 100_000)?) {
+    if let (Unit::Hour | Unit::Minute, Some(interval), None) = (unit, count(params, "interval", 100_000)?, params.filled("from_date")) {
         keep_last(&mut buckets, calendar.now.0, interval);
     }
-    Ok(Series { events, buckets, counting, filter: None, breakdown: None })
+    Ok((counting, buckets))
+}
+
+/// Both dates, or the last 31 days.
+pub fn range(params: &Params, calendar: &Calendar) -> Result<TimeRange, String> {
+    let (from, to) = match params.filled("from_date").or(params.filled("to_date")) {
+        Some(_) => dates(params)?,
+        None => calendar.last(31, Unit::Day).ok_or(TOO_MANY)?,
+    };
+    calendar.range(from, to).ok_or_else(|| "from_date must not be later than to_date".to_owned())
 }
 
 /// Drops what has not begun yet and keeps the last `interval` buckets.
@@ -145,11 +172,7 @@ fn keep_last(buckets: &mut Buckets, now_ms: i64, interval: usize) {
 
 /// Reads `events/names`: by default the last 31 days.
 pub fn parse_names(params: &Params, calendar: &Calendar) -> Result<EventNames, String> {
-    let (from, to) = match params.filled("from_date") {
-        Some(_) => dates(params)?,
-        None => calendar.last(31, Unit::Day).ok_or(TOO_MANY)?,
-    };
-    let range = calendar.range(from, to).ok_or("from_date must not be later than to_date")?;
+    let range = range(params, calendar)?;
     let limit = params.filled("limit").map(|text| text.parse::<usize>().map_err(|_| format!("invalid limit `{text}`"))).transpose()?;
     Ok(EventNames { range, counting: counting(params)?, limit: limit.unwrap_or(255).clamp(1, 5000) })
 }
@@ -217,7 +240,8 @@ pub fn render_names(answer: &RankedAnswer) -> String {
     out
 }
 
-fn join<T>(out: &mut String, items: impl Iterator<Item = T>, mut write: impl FnMut(&mut String, T)) {
+/// Writes items with `, ` between them.
+pub fn join<T>(out: &mut String, items: impl Iterator<Item = T>, mut write: impl FnMut(&mut String, T)) {
     for (index, item) in items.enumerate() {
         if index > 0 {
             out.push_str(", ");
@@ -226,7 +250,8 @@ fn join<T>(out: &mut String, items: impl Iterator<Item = T>, mut write: impl FnM
     }
 }
 
-fn write_number(number: f64, out: &mut String) {
+/// Writes a number as the original does: integral ones without a point.
+pub fn write_number(number: f64, out: &mut String) {
     if number.fract() == 0.0 && number.abs() < 1e15 {
         out.push_str(&(number as i64).to_string());
     } else {

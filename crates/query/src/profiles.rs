@@ -1,0 +1,106 @@
+//! `engage`: profiles in pages. The first page folds and sorts all of them; later pages read the same rows again for half an hour.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use model::report::{Engage, EngageAnswer};
+use model::value::Properties;
+use model::{ProjectId, Timestamp, Value};
+use store::{ProfileKind, Snapshot};
+
+use crate::error::QueryError;
+use crate::evaluate::{Memory, Operand, ProfileRow, Program};
+
+/// A session lives this long.
+const SESSION_MS: i64 = 30 * 60 * 1000;
+/// Sessions of one project beyond which its oldest ends: rows stay in memory.
+const SESSIONS_MAX: usize = 16;
+
+/// Id and properties, in the order of the answer.
+type Rows = Arc<Vec<(String, Properties)>>;
+
+struct Session {
+    rows: Rows,
+    made_at: Timestamp,
+}
+
+/// The answers whose further pages can still be asked.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    held: Mutex<HashMap<(ProjectId, String), Session>>,
+}
+
+impl Sessions {
+    pub(crate) fn get(&self, project: ProjectId, id: &str, now: Timestamp) -> Option<(Rows, Timestamp)> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = held.get(&(project, id.to_owned())).filter(|session| now.0 - session.made_at.0 < SESSION_MS)?;
+        Some((session.rows.clone(), session.made_at))
+    }
+
+    pub(crate) fn put(&self, project: ProjectId, id: &str, rows: Rows, now: Timestamp) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|_, session| now.0 - session.made_at.0 < SESSION_MS);
+        let mine = || held.iter().filter(|((owner, _), _)| *owner == project);
+        if mine().count() >= SESSIONS_MAX
+            && let Some(oldest) = mine().min_by_key(|(_, session)| session.made_at).map(|(key, _)| key.clone())
+        {
+            held.remove(&oldest);
+        }
+        held.insert((project, id.to_owned()), Session { rows, made_at: now });
+    }
+}
+
+/// Every row that the report asks for, in order.
+pub(crate) fn rows(snapshot: &Snapshot, report: &Engage) -> Result<Rows, QueryError> {
+    let kind = report.group_key.clone().map_or(ProfileKind::Users, ProfileKind::Group);
+    let mut rows: Vec<(String, Properties)> = snapshot.profiles(&kind)?.into_iter().map(|(id, profile)| (id, profile.properties)).collect();
+    if let Some(ids) = &report.distinct_ids {
+        let ids: HashSet<&String> = ids.iter().collect();
+        rows.retain(|(id, _)| ids.contains(id));
+    }
+    if let Some(filter) = &report.filter {
+        let program = Program::new(filter);
+        rows.retain(|(id, properties)| program.passes(&ProfileRow { program: &program, id, properties }, 0, &mut Memory::default()));
+    }
+    if let Some(search) = &report.search {
+        let holds = |value: &Value| value.as_str().is_some_and(|text| text.to_lowercase().contains(search));
+        rows.retain(|(id, properties)| id.to_lowercase().contains(search) || properties.values().any(holds));
+    }
+    if let Some(sort) = &report.sort {
+        let program = Program::new(&sort.by);
+        let order: Vec<usize> = {
+            let value = |at: usize| {
+                let (id, properties) = &rows[at];
+                program.evaluate(&ProfileRow { program: &program, id, properties }, 0, &mut Memory::default())
+            };
+            let mut keyed: Vec<(Operand<'_>, usize)> = (0..rows.len()).map(|at| (value(at), at)).collect();
+            // Profiles without the property come last in both directions; ties stay by id.
+            keyed.sort_by(|(a, _), (b, _)| {
+                let directed = if sort.descending { b.order(a) } else { a.order(b) };
+                a.is_absent().cmp(&b.is_absent()).then(if a.is_absent() { std::cmp::Ordering::Equal } else { directed })
+            });
+            keyed.into_iter().map(|(_, at)| at).collect()
+        };
+        let mut taken: Vec<Option<(String, Properties)>> = rows.into_iter().map(Some).collect();
+        rows = order.into_iter().filter_map(|at| taken[at].take()).collect();
+    }
+    if let Some(names) = &report.output_properties {
+        let names: HashSet<&String> = names.iter().collect();
+        rows.iter_mut().for_each(|(_, properties)| properties.retain(|name, _| names.contains(name)));
+    }
+    Ok(Arc::new(rows))
+}
+
+/// One page of rows; empty beyond the last.
+pub(crate) fn page(rows: &Rows, report: &Engage, session_id: String, computed_at: Timestamp) -> EngageAnswer {
+    let start = report.page.saturating_mul(report.page_size);
+    EngageAnswer {
+        rows: rows.iter().skip(start).take(report.page_size).cloned().collect(),
+        page: report.page,
+        page_size: report.page_size,
+        total: rows.len(),
+        session_id,
+        computed_at,
+    }
+}

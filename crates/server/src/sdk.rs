@@ -1,0 +1,39 @@
+//! What SDKs ask for besides sending: flags, settings, decisions, recordings. Answered so that they are content; nothing of a project is
+//! in the answers (`contract/write.md` 1.8).
+
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+fn json(body: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body).into_response()
+}
+
+/// No feature flags.
+pub(crate) async fn flags() -> Response {
+    json(r#"{"flags":{}}"#)
+}
+
+/// No flags to evaluate locally.
+pub(crate) async fn flag_definitions() -> Response {
+    json(r#"{"flags":[]}"#)
+}
+
+/// A flag's first event, noted nowhere.
+pub(crate) async fn first_time_events() -> Response {
+    json("{}")
+}
+
+/// No recording.
+pub(crate) async fn settings() -> Response {
+    json(r#"{"recording":{"is_enabled":false},"sdk_config":{"config":{}}}"#)
+}
+
+/// Old mobile SDKs hold back their automatic events until they got this.
+pub(crate) async fn decide() -> Response {
+    json(r#"{"notifications":[],"surveys":[],"variants":[],"event_bindings":[],"integrations":[],"automatic_events":true,"config":{}}"#)
+}
+
+/// A recording, taken and dropped: anything but JSON would break the page's recorder.
+pub(crate) async fn record() -> Response {
+    json(r#"{"code":200,"status":"OK"}"#)
+}
