@@ -12,6 +12,7 @@ part() {
 }
 part "the server" cargo build --locked -p server
 part "unit, case and end-to-end tests" cargo test --locked --workspace --no-fail-fast
+part "the official clients" tests/sdk/run.sh
 
 passed=$(grep -oE '[0-9]+ passed' "$log" | awk '{n += $1} END {print n + 0}')
 broken=$(grep -oE '[0-9]+ failed' "$log" | awk '{n += $1} END {print n + 0}')
