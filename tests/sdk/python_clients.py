@@ -140,8 +140,11 @@ class Reading(unittest.TestCase):
         self.assertEqual(client.get_segmentation_average("Read", "2020-01-01", "2020-01-01", on='properties["n"]')["results"], {"2020-01-01": 4.5})
         self.assertEqual(sum(sum(days.values()) for days in client.get_segmentation_numeric(
             "Read", "2020-01-01", "2020-01-01", 'properties["n"]', buckets=5)["data"]["values"].values()), 10)
-        self.assertIn("Read", client.get_events_names("general", limit=255) + ["Read"])
-        self.assertEqual(client.get_events_top("general", limit=10)["type"], "general")
+        self.assertIsInstance(client.get_event_top_names(), list)
+        self.assertEqual(client.get_event_properties_top("py buffered", limit=3), client.get_event_properties_top("py buffered", limit=3))
+        self.assertEqual(client.get_event_properties_values("no such event", "plain", bucket_id="5"), [])
+        self.assertIn("total", client.get_engage(where="defined(properties[\"plan\"])"))
+        self.assertEqual(client.get_events(["Read"], "day", 3)["legend_size"], 1)
         self.assertEqual(len(list(client.get_export("2020-01-01", "2020-01-01", event=["Read"]))), 10)
 
     def test_the_same_with_the_secret(self):
@@ -150,9 +153,9 @@ class Reading(unittest.TestCase):
 
     def test_a_wrong_secret_reads_nothing(self):
         with self.assertRaises(urllib.request.HTTPError):
-            MixpanelQueryClient(KEY, SECRET + "x").get_events_top("general")
+            MixpanelQueryClient(KEY, SECRET + "x").get_event_top_names()
         with self.assertRaises(urllib.request.HTTPError):
-            MixpanelQueryClient(TOKEN, TOKEN).get_events_top("general")
+            MixpanelQueryClient(TOKEN, TOKEN).get_event_top_names()
 
     def test_utils_export_to_file_and_back(self):
         with tempfile.TemporaryDirectory() as folder:
