@@ -39,25 +39,34 @@ impl TestServer {
 
     /// Runs a command against the server's data and returns what it printed.
     pub fn cli(&self, args: &[&str], stdin: &str) -> String {
-        let mut child = Command::new(binary())
-            .args(args)
-            .args(["--json", "--data"])
-            .arg(self.dir.path().join("data"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        child.stdin.take().expect("it was piped").write_all(stdin.as_bytes()).expect("it reads");
-        let output = child.wait_with_output().expect("it ends");
-        assert!(output.status.success(), "{args:?}");
-        String::from_utf8(output.stdout).expect("it prints UTF-8")
+        self.commands().run(args, stdin).unwrap_or_else(|| panic!("{args:?} failed"))
+    }
+
+    /// The command line on this server's data, for other threads.
+    pub fn commands(&self) -> Commands {
+        Commands { data: self.dir.path().join("data") }
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Kills the server as a crash does.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Starts a killed server again on the same data.
+    pub fn restart(&mut self) {
+        (self.child, self.base) = spawn(self.dir.path());
     }
 
     /// Kills the server as a crash does, and starts it again on the same data.
     pub fn crash_and_restart(&mut self) {
-        self.child.kill().expect("it runs");
-        self.child.wait().expect("it ends");
-        (self.child, self.base) = spawn(self.dir.path());
+        self.kill();
+        self.restart();
     }
 
     /// Signs a path with the project's first key.
@@ -66,6 +75,36 @@ impl TestServer {
         let now: i64 = String::from_utf8_lossy(&expire).trim().parse().expect("date prints seconds");
         wire::signature::sign_url(&format!("{}{path}", self.base), key, secret, now + 600)
     }
+}
+
+/// The command line on a server's data.
+pub struct Commands {
+    data: PathBuf,
+}
+
+impl Commands {
+    /// What a command printed; `None` where it failed.
+    pub fn run(&self, args: &[&str], stdin: &str) -> Option<String> {
+        let mut command = Command::new(binary());
+        command.args(args).args(["--json", "--data"]).arg(&self.data);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the binary starts");
+        // A command that needs no input may have ended already.
+        let _ = child.stdin.take().expect("it was piped").write_all(stdin.as_bytes());
+        let output = child.wait_with_output().expect("it ends");
+        output.status.success().then(|| String::from_utf8(output.stdout).expect("it prints UTF-8"))
+    }
+
+    /// As [`Commands::run`], on the running server only: a command is not run in place where the server is gone.
+    pub fn try_run(&self, args: &[&str]) -> Option<String> {
+        std::os::unix::net::UnixStream::connect(self.data.join("sluice.sock")).ok()?;
+        self.run(args, "")
+    }
+}
+
+/// A Basic header.
+pub fn basic(user: &str, password: &str) -> String {
+    use base64::Engine;
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
 }
 
 impl Drop for TestServer {

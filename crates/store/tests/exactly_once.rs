@@ -1,0 +1,105 @@
+//! While seal and compact run in a loop, a reader that polls never sees counts dip or jump; duplicates count once, and the newest
+//! authenticated row wins.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use common::{PROJECT, appended, directory, event, events, metastore, options, update};
+use model::{TimeRange, Value};
+use store::disk::RealDisk;
+use store::{ScanRequest, Store};
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime")
+}
+
+#[test]
+fn a_polling_reader_sees_every_acknowledged_event_once() {
+    let dir = directory();
+    let store = Store::open(options(dir.path(), Arc::new(RealDisk)), metastore(dir.path())).expect("it opens");
+    let (sent, acknowledged, over) = (AtomicU32::new(0), AtomicU32::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            runtime().block_on(async {
+                for number in 0..600 {
+                    sent.store(number + 1, Ordering::SeqCst);
+                    store.append(PROJECT, vec![event(number, 100)]).await.expect("it is stored");
+                    store.append_profiles(PROJECT, vec![update(number)]).await.expect("it is stored");
+                    acknowledged.store(number + 1, Ordering::SeqCst);
+                }
+            });
+            over.store(true, Ordering::SeqCst);
+        });
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                store.seal_now().expect("it seals");
+                store.compact_now().expect("it compacts");
+            }
+        });
+        let mut polls = 0;
+        while !over.load(Ordering::SeqCst) {
+            let least = acknowledged.load(Ordering::SeqCst);
+            let snapshot = store.snapshot(PROJECT).expect("it opened");
+            let most = sent.load(Ordering::SeqCst);
+            for found in [events(&snapshot, false), events(&snapshot, true), appended(&snapshot)] {
+                assert_eq!(found, (0..found.len() as u32).collect::<Vec<_>>(), "each once, without a gap");
+                assert!((least..=most).contains(&(found.len() as u32)), "{least} <= {} <= {most}", found.len());
+            }
+            polls += 1;
+        }
+        assert!(polls > 3, "the reader polled");
+    });
+    drop(store);
+}
+
+#[test]
+fn a_snapshot_outlives_the_compaction_of_its_files() {
+    let dir = directory();
+    let store = Store::open(options(dir.path(), Arc::new(RealDisk)), metastore(dir.path())).expect("it opens");
+    runtime().block_on(async {
+        for number in 0..8 {
+            store.append(PROJECT, vec![event(number, 0)]).await.expect("it is stored");
+            store.seal_now().expect("it seals");
+        }
+    });
+    let before = store.snapshot(PROJECT).expect("it opened");
+    store.compact_now().expect("it compacts");
+    assert_eq!(store.stats().segments, 1);
+    assert_eq!(events(&before, false).len(), 8);
+    drop(before);
+    let files = std::fs::read_dir(dir.path().join("segments")).expect("the folder is there").count();
+    assert_eq!(files, 2, "one segment and its keys");
+}
+
+#[test]
+fn a_duplicate_counts_once_and_the_newest_authenticated_row_wins() {
+    // (sealed in between, authenticated) of three rows with one key, and which of them counts.
+    let cases = [([false, false, false], 2), ([true, false, false], 0), ([true, true, false], 1), ([false, true, false], 1)];
+    for seals in 0..8 {
+        for (authenticated, winner) in cases {
+            let dir = directory();
+            let store = Store::open(options(dir.path(), Arc::new(RealDisk)), metastore(dir.path())).expect("it opens");
+            for (index, authenticated) in authenticated.into_iter().enumerate() {
+                let mut row = event(1, 0);
+                row.authenticated = authenticated;
+                row.properties.insert("row".to_owned(), Value::from(index as i64));
+                runtime().block_on(store.append(PROJECT, vec![row])).expect("it is stored");
+                if seals >> index & 1 == 1 {
+                    store.seal_now().expect("it seals");
+                }
+            }
+            let snapshot = store.snapshot(PROJECT).expect("it opened");
+            assert_eq!(events(&snapshot, false).len(), 3, "an export has them all");
+            let mut rows = Vec::new();
+            let request = ScanRequest { events: None, range: TimeRange::ALL, properties: true, ids: false, dedup: true };
+            let scanned = snapshot.scan(&request, &mut |event, _| {
+                rows.push(event.properties.get("row").and_then(Value::as_f64));
+                true
+            });
+            scanned.expect("it reads");
+            assert_eq!(rows, [Some(f64::from(winner))], "seals {seals:03b}, authenticated {authenticated:?}");
+        }
+    }
+}
