@@ -12,7 +12,8 @@ pub struct TestServer {
     dir: tempfile::TempDir,
 }
 
-fn binary() -> PathBuf {
+/// The server that is tested: `SLUICE_BIN`, or the one that was built beside the tests.
+pub fn binary() -> PathBuf {
     match std::env::var_os("SLUICE_BIN") {
         Some(path) => path.into(),
         // Tests lie in `target/debug/deps`, the binary one folder above.
@@ -83,6 +84,11 @@ pub struct Commands {
 }
 
 impl Commands {
+    /// The command line on a data directory.
+    pub fn new(data: PathBuf) -> Self {
+        Self { data }
+    }
+
     /// What a command printed; `None` where it failed.
     pub fn run(&self, args: &[&str], stdin: &str) -> Option<String> {
         let mut command = Command::new(binary());
