@@ -18,7 +18,7 @@ pub struct KeyPair {
 }
 
 /// The longest a signed URL may live unless the key says otherwise: one official client was off by its time zone.
-const LIFETIME_MAX_MS: i64 = 24 * 3_600_000;
+pub(crate) const LIFETIME_MAX_MS: i64 = 24 * 3_600_000;
 
 pub(crate) fn insert_first(
     change: &Transaction<'_>,
@@ -26,6 +26,7 @@ pub(crate) fn insert_first(
     project: i64,
     api_key: Option<&str>,
     api_secret: Option<&str>,
+    lifetime_max_ms: Option<i64>,
     now: Timestamp,
 ) -> Result<KeyPair> {
     let api_key = api_key.map_or_else(new_hex32, str::to_owned);
@@ -49,7 +50,7 @@ pub(crate) fn insert_first(
     change.execute(
         "INSERT INTO keys (project_id, api_key, secret_sha256, secret_sealed, rights, legacy, weak, lifetime_max_ms, created_at)
          VALUES ($1, $2, $3, $4, $5, 'on', $6, $7, $8)",
-        (project, &api_key, hash, sealed, rights.join(","), weak, LIFETIME_MAX_MS, now.0),
+        (project, &api_key, hash, sealed, rights.join(","), weak, lifetime_max_ms, now.0),
     )?;
     Ok(KeyPair { api_key, api_secret })
 }
@@ -70,13 +71,20 @@ impl Metastore {
         if role.as_deref().and_then(Role::parse) != Some(Role::Owner) {
             return Err(MetaError::NotOwner);
         }
+        let lifetime_max_ms: Option<Option<i64>> = change
+            .query_row(
+                "SELECT lifetime_max_ms FROM keys WHERE project_id = $1 AND revoked_at IS NULL ORDER BY created_at LIMIT 1",
+                [project.0],
+                |row| row.get(0),
+            )
+            .optional()?;
         // The ciphertext of a revoked secret has no use any more; its hash tells who still knocks with it.
         change.execute(
             "UPDATE keys SET revoked_at = $1, secret_sealed = NULL WHERE project_id = $2 AND revoked_at IS NULL",
             (now.0, project.0),
         )?;
         let data_key = wrapping_key.data_key(project.0, &wrapped)?;
-        let pair = insert_first(&change, &data_key, project.0, None, None, now)?;
+        let pair = insert_first(&change, &data_key, project.0, None, None, lifetime_max_ms.unwrap_or(Some(LIFETIME_MAX_MS)), now)?;
         let actor = format!("account {as_account}");
         audit::append(&change, &Entry { project: Some(project), at: now, actor: &actor, action: "credentials reset", detail: "" })?;
         bump_epoch(&change)?;

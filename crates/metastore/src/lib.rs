@@ -20,7 +20,7 @@ pub use accounts::Account;
 pub use credentials::{CredentialTable, KeyEntry, Legacy, SecretEntry, ServiceAccountEntry};
 pub use error::MetaError;
 pub use keys::KeyPair;
-pub use projects::{NewProject, Project};
+pub use projects::{NewProject, Project, SignatureLifetime};
 pub use secret::{Secret, has_valid_checksum, is_weak, sha256};
 pub use segments::{NewSegment, Segment, SegmentChange, SegmentKind};
 

@@ -44,6 +44,27 @@ pub struct NewProject {
     pub api_key: Option<String>,
     /// An API secret to keep from elsewhere.
     pub api_secret: Option<String>,
+    /// The longest that a URL signed with its key may live.
+    pub signature_lifetime: SignatureLifetime,
+}
+
+/// The longest that a signed URL may live.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SignatureLifetime {
+    /// 24 hours.
+    #[default]
+    Day,
+    /// So many hours.
+    Hours(u32),
+    /// As long as its `expire` says.
+    Unlimited,
+}
+
+impl SignatureLifetime {
+    /// Reads hours, or `none` for no limit.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "none" { Some(Self::Unlimited) } else { text.parse().ok().filter(|hours| *hours > 0).map(Self::Hours) }
+    }
 }
 
 const COLUMNS: &str = "id, organization_id, name, timezone, token, created_at";
@@ -112,7 +133,12 @@ impl Metastore {
             change
                 .execute("INSERT INTO members (project_id, account_id, role) VALUES ($1, $2, $3)", (id, owner.0, Role::Owner.as_str()))?;
         }
-        let pair = keys::insert_first(&change, &data_key, id, new.api_key.as_deref(), new.api_secret.as_deref(), now)?;
+        let lifetime = match new.signature_lifetime {
+            SignatureLifetime::Day => Some(keys::LIFETIME_MAX_MS),
+            SignatureLifetime::Hours(hours) => Some(i64::from(hours) * 3_600_000),
+            SignatureLifetime::Unlimited => None,
+        };
+        let pair = keys::insert_first(&change, &data_key, id, new.api_key.as_deref(), new.api_secret.as_deref(), lifetime, now)?;
         let actor = new.owner.map_or_else(|| "console".to_owned(), |owner| format!("account {owner}"));
         audit::append(&change, &Entry { project: Some(project.id), at: now, actor: &actor, action: "project create", detail: "" })?;
         bump_epoch(&change)?;

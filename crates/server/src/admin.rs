@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use metastore::{MetaError, Metastore, NewProject};
+use metastore::{MetaError, Metastore, NewProject, SignatureLifetime};
 use model::{ProjectId, Role, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -23,16 +23,7 @@ pub(crate) enum Command {
         email: String,
         password: String,
     },
-    ProjectCreate {
-        owner: String,
-        name: String,
-        timezone: String,
-        project_id: Option<i64>,
-        organization_id: Option<i64>,
-        token: Option<String>,
-        api_key: Option<String>,
-        api_secret: Option<String>,
-    },
+    ProjectCreate(ProjectCreate),
     ProjectList,
     CredentialsReset {
         project: i64,
@@ -51,6 +42,21 @@ pub(crate) enum Command {
         password: String,
     },
     Status,
+}
+
+/// A new project, as the command line names it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ProjectCreate {
+    pub owner: String,
+    pub name: String,
+    pub timezone: String,
+    pub project_id: Option<i64>,
+    pub organization_id: Option<i64>,
+    pub token: Option<String>,
+    pub api_key: Option<String>,
+    pub api_secret: Option<String>,
+    /// Hours, or `none`.
+    pub signature_lifetime: Option<String>,
 }
 
 /// Where the running server listens for commands.
@@ -104,16 +110,20 @@ fn run(metastore: &Metastore, command: &Command, now: Timestamp) -> Result<Value
     let account = |email: &str| metastore.account_by_email(email)?.map(|account| account.id).ok_or(MetaError::Unknown("account"));
     Ok(match command {
         Command::AccountCreate { email, password } => json!({ "account_id": metastore.create_account(email, password, now)?.0 }),
-        Command::ProjectCreate { owner, name, timezone, project_id, organization_id, token, api_key, api_secret } => {
+        Command::ProjectCreate(asked) => {
+            let unknown = || MetaError::Invalid("a signature lifetime is a number of hours, or `none`".to_owned());
+            let lifetime = asked.signature_lifetime.as_deref();
+            let signature_lifetime = lifetime.map_or(Some(SignatureLifetime::Day), SignatureLifetime::parse).ok_or_else(unknown)?;
             let new = NewProject {
-                name: name.clone(),
-                timezone: timezone.clone(),
-                owner: Some(account(owner)?),
-                project_id: *project_id,
-                organization_id: *organization_id,
-                token: token.clone(),
-                api_key: api_key.clone(),
-                api_secret: api_secret.clone(),
+                name: asked.name.clone(),
+                timezone: asked.timezone.clone(),
+                owner: Some(account(&asked.owner)?),
+                project_id: asked.project_id,
+                organization_id: asked.organization_id,
+                token: asked.token.clone(),
+                api_key: asked.api_key.clone(),
+                api_secret: asked.api_secret.clone(),
+                signature_lifetime,
             };
             let (project, pair) = metastore.create_project(&new, now)?;
             json!({ "project_id": project.id.0, "token": project.token, "api_key": pair.api_key, "api_secret": pair.api_secret.expose() })

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
-use crate::admin::{self, Command};
+use crate::admin::{self, Command, ProjectCreate};
 use crate::{clock, config, serve};
 
 /// Self-hosted product analytics that speaks Mixpanel's wire.
@@ -124,6 +124,9 @@ enum ProjectVerb {
         api_key: Option<String>,
         #[arg(long)]
         api_secret: Option<String>,
+        /// The longest that a signed URL may live: hours, or `none` for as long as its `expire` says.
+        #[arg(long, value_name = "HOURS")]
+        signature_lifetime: Option<String>,
         /// Take values under 32 characters.
         #[arg(long)]
         allow_weak: bool,
@@ -189,13 +192,15 @@ pub(crate) fn run() -> Result<(), String> {
             token,
             api_key,
             api_secret,
+            signature_lifetime,
             allow_weak,
         }) => {
             let weak = [&token, &api_key, &api_secret].into_iter().flatten().any(|value| metastore::is_weak(value));
             if weak && !allow_weak {
                 return Err("a value under 32 characters can be guessed; say --allow-weak to take it all the same".to_owned());
             }
-            call(data, Command::ProjectCreate { owner, name, timezone, project_id, organization_id, token, api_key, api_secret })
+            let project = ProjectCreate { owner, name, timezone, project_id, organization_id, token, api_key, api_secret, signature_lifetime };
+            call(data, Command::ProjectCreate(project))
         }
         Verb::Project(ProjectVerb::List { data }) => call(data, Command::ProjectList),
         Verb::Credentials(CredentialsVerb::Reset { data, project, account }) => call(data, Command::CredentialsReset { project, account }),

@@ -163,7 +163,8 @@ pub fn event(index: usize, record: &Value, rules: Rules, new_insert_id: &mut dyn
         }
     }
     let device = || device_id.map(|id| format!("$device:{}", id.strip_prefix("$device:").unwrap_or(&id)));
-    let distinct_id = given.filter(|id| !id.is_empty()).or(user_id).or_else(device).unwrap_or_default();
+    // Simplified identity: what the SDK knows about user and device wins over the id that it sent.
+    let distinct_id = user_id.or_else(device).or(given).unwrap_or_default();
     if insert_id.is_empty() {
         // The mobile SDKs send no `$insert_id` but an id of the event in their metadata.
         let metadata = match record.get("$mp_metadata") {
