@@ -29,13 +29,18 @@ pub fn binary() -> PathBuf {
 impl TestServer {
     /// Starts a server with project 1: token `test_token`, key `test_key`, secret `test_secret`, owner `o@example.com`.
     pub fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let (child, base) = spawn(dir.path());
-        let server = Self { child, base, dir };
+        let server = Self::empty();
         server.cli(&["account", "create", "--email", "o@example.com", "--password-stdin"], "correct horse");
         let project = ["project", "create", "--owner", "o@example.com", "--name", "P", "--token", "test_token", "--api-key", "test_key"];
         server.cli(&[&project[..], &["--api-secret", "test_secret", "--allow-weak"]].concat(), "");
         server
+    }
+
+    /// Starts a server on an empty data directory.
+    pub fn empty() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (child, base) = spawn(dir.path());
+        Self { child, base, dir }
     }
 
     /// Runs a command against the server's data and returns what it printed.
