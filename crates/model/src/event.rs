@@ -1,7 +1,7 @@
 //! One event: something a user did at a time, with properties.
 
 use crate::time::Timestamp;
-use crate::value::Properties;
+use crate::value::{Properties, ValueRef};
 
 /// An event that passed every rule and may be stored.
 ///
@@ -23,4 +23,18 @@ pub struct Event {
     pub authenticated: bool,
     /// All other properties.
     pub properties: Properties,
+}
+
+/// A stored event as a reader meets it: borrowed from the columns in which it stands.
+pub struct EventRef<'a> {
+    /// The event's name.
+    pub name: &'a str,
+    /// The user's id as sent; empty where there was none.
+    pub distinct_id: &'a str,
+    /// When it happened.
+    pub time: Timestamp,
+    /// The client's id of this event, or one the server made.
+    pub insert_id: &'a str,
+    /// Calls its argument with every other property.
+    pub properties: &'a dyn Fn(&mut dyn FnMut(&str, ValueRef<'_>)),
 }

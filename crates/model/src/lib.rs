@@ -13,9 +13,9 @@ pub mod time;
 pub mod value;
 
 pub use access::{AccessRight, Role};
-pub use event::Event;
+pub use event::{Event, EventRef};
 pub use filter::Expr;
 pub use id::{AccountId, OrganizationId, ProjectId};
 pub use profile::{Profile, ProfileKey, ProfileOp, ProfileUpdate};
 pub use time::{TimeRange, Timestamp};
-pub use value::{Number, Value};
+pub use value::{Number, Value, ValueRef};

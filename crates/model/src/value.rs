@@ -33,6 +33,33 @@ pub enum Number {
     Text(Box<str>),
 }
 
+/// A property value that lives elsewhere, perhaps in a column of values of one type.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ValueRef<'a> {
+    /// A string.
+    Text(&'a str),
+    /// An integer.
+    Int(i64),
+    /// A double.
+    Float(f64),
+    /// A boolean.
+    Bool(bool),
+    /// Any other value.
+    Other(&'a Value),
+}
+
+impl<'a> From<&'a Value> for ValueRef<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::String(text) => Self::Text(text),
+            Value::Bool(flag) => Self::Bool(*flag),
+            Value::Number(Number::Int(int)) => Self::Int(*int),
+            Value::Number(Number::Float(float)) => Self::Float(*float),
+            other => Self::Other(other),
+        }
+    }
+}
+
 impl Number {
     /// Reads a JSON number. The caller promises that `text` is one.
     pub fn parse(text: &str) -> Self {

@@ -2,10 +2,12 @@
 
 mod error;
 pub mod evaluate;
+mod export;
 mod profiles;
 mod properties;
 mod rows;
 mod series;
+mod tally;
 mod top_events;
 
 use std::sync::Arc;
@@ -14,14 +16,13 @@ use model::report::{
     Aggregate, AggregateAnswer, Engage, EngageAnswer, EventNames, Export, PropertyValues, RankedAnswer, Series, SeriesAnswer, TopEvents,
     TopEventsAnswer, TopProperties,
 };
-use model::{Event, ProjectId, Timestamp};
-use store::{ScanRequest, Store};
+use model::{EventRef, ProjectId, Timestamp};
+use store::Store;
 use tokio::sync::mpsc;
 
 pub use error::QueryError;
 
 use crate::profiles::Sessions;
-use crate::rows::Filter;
 
 /// Answers reports over a store.
 #[derive(Clone)]
@@ -54,33 +55,19 @@ impl Engine {
         blocking(move || series::event_names(&snapshot, &report)).await
     }
 
-    /// Raw events in batches. The channel is bounded: a slow reader slows the scan.
-    pub fn export(&self, project: ProjectId, report: Export) -> Result<mpsc::Receiver<Result<Vec<Event>, QueryError>>, QueryError> {
+    /// Raw events as text in pieces of whole lines, each written by `line`. The channel is bounded: a slow reader slows the scan.
+    pub fn export(
+        &self,
+        project: ProjectId,
+        report: Export,
+        line: impl Fn(&EventRef<'_>, &mut String) + Send + Sync + 'static,
+    ) -> Result<mpsc::Receiver<Result<String, QueryError>>, QueryError> {
         let snapshot = self.store.snapshot(project)?;
-        let (batches, receiver) = mpsc::channel(4);
+        let (pieces, receiver) = mpsc::channel(4);
         tokio::task::spawn_blocking(move || {
-            let filter = Filter::new(report.filter.as_ref(), &snapshot);
-            let filter = match filter {
-                Ok(filter) => filter,
-                Err(error) => return drop(batches.blocking_send(Err(error))),
-            };
-            let request = ScanRequest { events: report.events, range: report.range, properties: true, ids: true, dedup: report.dedup };
-            let (mut left, mut batch) = (report.limit.unwrap_or(usize::MAX), Vec::new());
-            let outcome = snapshot.scan(&request, &mut |event, user| {
-                if !filter.passes(event, user) {
-                    return true;
-                }
-                batch.push(event.clone());
-                left -= 1;
-                let full = batch.len() == 1024;
-                !(full && batches.blocking_send(Ok(std::mem::take(&mut batch))).is_err()) && left > 0
-            });
-            if !batch.is_empty() {
-                // The reader went away: nobody is left to tell.
-                let _ = batches.blocking_send(Ok(batch));
-            }
-            if let Err(error) = outcome {
-                let _ = batches.blocking_send(Err(error.into()));
+            if let Err(error) = export::export(&snapshot, &report, &line, &pieces) {
+                // The reader may be gone: then nobody is left to tell.
+                let _ = pieces.blocking_send(Err(error));
             }
         });
         Ok(receiver)

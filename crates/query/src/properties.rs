@@ -1,12 +1,13 @@
 //! `events/properties/top` and `events/properties/values`: which properties events carry, and with what values.
 
-use model::Value;
 use model::report::{PropertyValues, RankedAnswer, TopProperties};
+use model::{Value, ValueRef};
 use rustc_hash::FxHashMap;
-use store::{ScanRequest, Snapshot};
+use store::{ScanRequest, Snapshot, Wanted};
 
 use crate::error::QueryError;
 use crate::evaluate::value_key;
+use crate::rows::operand;
 
 /// Beyond so many distinct words only those that were seen before are counted: memory stays bounded by the answer.
 const WORDS_MAX: usize = 1_000_000;
@@ -17,12 +18,20 @@ struct Words {
 }
 
 impl Words {
-    fn add(&mut self, word: &str) {
-        if let Some(count) = self.counts.get_mut(word) {
-            *count += 1;
-        } else if self.counts.len() < WORDS_MAX {
-            self.counts.insert(word.to_owned(), 1);
+    fn add(&mut self, word: &str, count: u64) {
+        if let Some(sum) = self.counts.get_mut(word) {
+            *sum += count;
+        } else if count > 0 && self.counts.len() < WORDS_MAX {
+            self.counts.insert(word.to_owned(), count);
         }
+    }
+
+    fn merged(states: Vec<Self>) -> Self {
+        let mut all = Self::default();
+        for (word, count) in states.into_iter().flat_map(|state| state.counts) {
+            all.add(&word, count);
+        }
+        all
     }
 
     fn ranked(self, limit: usize) -> RankedAnswer {
@@ -33,28 +42,50 @@ impl Words {
     }
 }
 
-fn request(event: Option<&String>, range: model::TimeRange) -> ScanRequest {
-    ScanRequest { events: event.map(|event| vec![event.clone()]), range, properties: true, ids: false, dedup: true }
+fn request(event: Option<&String>, range: model::TimeRange, properties: Wanted) -> ScanRequest {
+    ScanRequest { events: event.map(|event| vec![event.clone()]), range, properties, ids: false, dedup: true }
 }
 
 pub(crate) fn top_properties(snapshot: &Snapshot, report: &TopProperties) -> Result<RankedAnswer, QueryError> {
-    let mut words = Words::default();
-    snapshot.scan(&request(report.event.as_ref(), report.range), &mut |event, _| {
-        event.properties.keys().for_each(|name| words.add(name));
-        true
-    })?;
-    Ok(words.ranked(report.limit))
-}
-
-pub(crate) fn property_values(snapshot: &Snapshot, report: &PropertyValues) -> Result<RankedAnswer, QueryError> {
-    let mut words = Words::default();
-    snapshot.scan(&request(report.event.as_ref(), report.range), &mut |event, _| {
-        match event.properties.get(&report.name) {
-            None | Some(Value::Null) => {}
-            Some(Value::List(list)) => list.iter().for_each(|value| words.add(&value_key(value))),
-            Some(value) => words.add(&value_key(value)),
+    let states = snapshot.fold(&request(report.event.as_ref(), report.range, Wanted::All), Words::default, |words, batch| {
+        for (name, column) in batch.names().iter().zip(batch.columns()) {
+            words.add(name, column.count() as u64);
+        }
+        for row in 0..batch.len() {
+            batch.rest(row).into_iter().flat_map(|rest| rest.keys()).for_each(|name| words.add(name, 1));
         }
         true
     })?;
-    Ok(words.ranked(report.limit))
+    Ok(Words::merged(states).ranked(report.limit))
+}
+
+pub(crate) fn property_values(snapshot: &Snapshot, report: &PropertyValues) -> Result<RankedAnswer, QueryError> {
+    let wanted = Wanted::Named(vec![report.name.clone()]);
+    let states = snapshot.fold(&request(report.event.as_ref(), report.range, wanted), Words::default, |words, batch| {
+        let column = &batch.columns()[0];
+        let mut by_code: Vec<(u64, usize)> = Vec::new();
+        for row in 0..batch.len() {
+            if let Some(code) = column.code(row).map(|code| code as usize) {
+                if by_code.len() <= code {
+                    by_code.resize(code + 1, (0, row));
+                }
+                by_code[code] = (by_code[code].0 + 1, row);
+                continue;
+            }
+            match column.value(row) {
+                None | Some(ValueRef::Other(Value::Null)) => {}
+                Some(ValueRef::Other(Value::List(list))) => list.iter().for_each(|value| words.add(&value_key(value), 1)),
+                Some(ValueRef::Other(value)) => words.add(&value_key(value), 1),
+                Some(ValueRef::Int(int)) => words.add(&int.to_string(), 1),
+                Some(other) => words.add(&operand(other).key(), 1),
+            }
+        }
+        for (count, row) in by_code.into_iter().filter(|(count, _)| *count > 0) {
+            if let Some(ValueRef::Text(text)) = column.value(row) {
+                words.add(text, count);
+            }
+        }
+        true
+    })?;
+    Ok(Words::merged(states).ranked(report.limit))
 }

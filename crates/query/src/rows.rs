@@ -1,77 +1,168 @@
-//! Events as rows that expressions look into.
+//! Batches of events as rows that expressions look into.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use model::filter::{Expr, Scope};
-use model::{Event, Profile};
-use store::{ProfileKind, Snapshot};
+use model::{Profile, ValueRef};
+use rustc_hash::FxHashMap;
+use store::{Batch, ProfileKind, Snapshot, Wanted};
 
 use crate::error::QueryError;
 use crate::evaluate::{Memory, Operand, Program, Rows};
 
-/// One event as the only row.
-pub(crate) struct EventRow<'v> {
-    pub program: &'v Program,
-    pub event: &'v Event,
-    pub profile: Option<&'v Profile>,
+/// What a scan must decode for the expressions of one report.
+#[derive(Default)]
+pub(crate) struct Needs {
+    names: Vec<String>,
+    pub ids: bool,
 }
 
-impl<'v> Rows<'v> for EventRow<'v> {
-    fn value(&self, _row: usize, slot: usize) -> Operand<'v> {
-        let (scope, name) = &self.program.slots()[slot];
-        if *scope == Scope::User {
-            let value = self.profile.and_then(|profile| profile.properties.get(name));
-            return value.map_or(Operand::Undefined, Operand::of);
-        }
-        if let Some(value) = self.event.properties.get(name) {
-            return Operand::of(value);
-        }
-        match name.as_str() {
-            "$time" => Operand::Datetime(self.event.time.0),
-            "time" => Operand::Number(self.event.time.seconds() as f64),
-            "distinct_id" | "$distinct_id" => Operand::Text(Cow::Borrowed(&self.event.distinct_id)),
-            "$insert_id" => Operand::Text(Cow::Borrowed(&self.event.insert_id)),
-            "$name" | "$event_name" if *scope == Scope::Event => Operand::Text(Cow::Borrowed(&self.event.name)),
-            _ => Operand::Undefined,
-        }
+impl Needs {
+    /// Asks for a property; returns which of the batch's columns it will be.
+    pub(crate) fn property(&mut self, name: &str) -> usize {
+        self.names.iter().position(|known| known == name).unwrap_or_else(|| {
+            self.names.push(name.to_owned());
+            self.names.len() - 1
+        })
     }
 
-    fn code(&self, _row: usize, _slot: usize) -> Option<u32> {
-        None
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    pub(crate) fn wanted(&self) -> Wanted {
+        Wanted::Named(self.names.clone())
     }
 }
 
-/// An expression made ready for events, with the profiles it needs.
-pub(crate) struct Filter {
-    program: Option<Program>,
-    profiles: HashMap<u128, Profile>,
+/// Where a name is looked up.
+enum Source {
+    /// In a column, and where that has nothing in what every event has.
+    Event(usize, Own),
+    /// In the profile of the event's user.
+    Profile(String),
 }
 
-impl Filter {
-    pub(crate) fn new(expr: Option<&Expr>, snapshot: &Snapshot) -> Result<Self, QueryError> {
-        let program = expr.map(Program::new);
-        let mut profiles = HashMap::new();
-        if program.as_ref().is_some_and(Program::reads_users) {
+/// What every event has beside its properties.
+#[derive(Clone, Copy, PartialEq)]
+enum Own {
+    Nothing,
+    Time,
+    Seconds,
+    DistinctId,
+    InsertId,
+    Name,
+}
+
+/// An expression made ready for batches, with the profiles that it needs.
+pub(crate) struct Expression {
+    program: Program,
+    sources: Vec<Source>,
+    profiles: FxHashMap<u128, Profile>,
+}
+
+impl Expression {
+    /// Makes an expression ready and says what it needs of a batch.
+    pub(crate) fn new(expr: &Expr, snapshot: &Snapshot, needs: &mut Needs) -> Result<Self, QueryError> {
+        let program = Program::new(expr);
+        let mut sources = Vec::new();
+        for (scope, name) in program.slots() {
+            if *scope == Scope::User {
+                sources.push(Source::Profile(name.clone()));
+                continue;
+            }
+            let own = match name.as_str() {
+                "$time" => Own::Time,
+                "time" => Own::Seconds,
+                "distinct_id" | "$distinct_id" => Own::DistinctId,
+                "$insert_id" => Own::InsertId,
+                "$name" | "$event_name" if *scope == Scope::Event => Own::Name,
+                _ => Own::Nothing,
+            };
+            needs.ids |= matches!(own, Own::DistinctId | Own::InsertId);
+            sources.push(Source::Event(needs.property(name), own));
+        }
+        let mut profiles = FxHashMap::default();
+        if program.reads_users() {
             for (id, profile) in snapshot.profiles(&ProfileKind::Users)? {
                 profiles.insert(snapshot.user(&id), profile);
             }
         }
-        Ok(Self { program, profiles })
+        Ok(Self { program, sources, profiles })
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.program.is_none()
+    /// The expression over one batch.
+    pub(crate) fn bind<'v>(&'v self, batch: &'v Batch) -> Bound<'v> {
+        Bound { program: &self.program, rows: BatchRows { expression: self, batch }, memory: Memory::default() }
+    }
+}
+
+/// As [`Expression::new`], where there may be none.
+pub(crate) fn optional(expr: Option<&Expr>, snapshot: &Snapshot, needs: &mut Needs) -> Result<Option<Expression>, QueryError> {
+    expr.map(|expr| Expression::new(expr, snapshot, needs)).transpose()
+}
+
+/// An expression over one batch, and what it remembers of it.
+pub(crate) struct Bound<'v> {
+    program: &'v Program,
+    rows: BatchRows<'v>,
+    memory: Memory<'v>,
+}
+
+impl<'v> Bound<'v> {
+    pub(crate) fn passes(&mut self, row: usize) -> bool {
+        self.program.passes(&self.rows, row, &mut self.memory)
     }
 
-    pub(crate) fn passes(&self, event: &Event, user: u128) -> bool {
-        let Some(program) = &self.program else { return true };
-        program.passes(&EventRow { program, event, profile: self.profiles.get(&user) }, 0, &mut Memory::default())
+    pub(crate) fn value(&mut self, row: usize) -> Operand<'v> {
+        self.program.evaluate(&self.rows, row, &mut self.memory)
     }
 
-    /// The value of the expression; undefined where there is none.
-    pub(crate) fn value<'v>(&'v self, event: &'v Event, user: u128) -> Operand<'v> {
-        let Some(program) = &self.program else { return Operand::Undefined };
-        program.evaluate(&EventRow { program, event, profile: self.profiles.get(&user) }, 0, &mut Memory::default())
+    /// Equal codes mean equal values within the batch.
+    pub(crate) fn code(&self, row: usize) -> Option<u32> {
+        self.rows.code(row, self.program.only_slot()?)
+    }
+}
+
+struct BatchRows<'v> {
+    expression: &'v Expression,
+    batch: &'v Batch,
+}
+
+/// A stored value as it takes part in expressions.
+pub(crate) fn operand(value: ValueRef<'_>) -> Operand<'_> {
+    match value {
+        ValueRef::Text(text) => Operand::Text(Cow::Borrowed(text)),
+        ValueRef::Int(int) => Operand::Number(int as f64),
+        ValueRef::Float(float) => Operand::Number(float),
+        ValueRef::Bool(flag) => Operand::Bool(flag),
+        ValueRef::Other(value) => Operand::of(value),
+    }
+}
+
+impl<'v> Rows<'v> for BatchRows<'v> {
+    fn value(&self, row: usize, slot: usize) -> Operand<'v> {
+        match &self.expression.sources[slot] {
+            Source::Event(column, own) => match (self.batch.columns()[*column].value(row), own) {
+                (Some(value), _) => operand(value),
+                (None, Own::Nothing) => Operand::Undefined,
+                (None, Own::Time) => Operand::Datetime(self.batch.times()[row]),
+                (None, Own::Seconds) => Operand::Number(self.batch.times()[row].div_euclid(1000) as f64),
+                (None, Own::DistinctId) => Operand::Text(Cow::Borrowed(self.batch.distinct_id(row))),
+                (None, Own::InsertId) => Operand::Text(Cow::Borrowed(self.batch.insert_id(row))),
+                (None, Own::Name) => Operand::Text(Cow::Borrowed(self.batch.event())),
+            },
+            Source::Profile(name) => {
+                let profile = self.expression.profiles.get(&self.batch.users()[row]);
+                profile.and_then(|profile| profile.properties.get(name)).map_or(Operand::Undefined, Operand::of)
+            }
+        }
+    }
+
+    fn code(&self, row: usize, slot: usize) -> Option<u32> {
+        match &self.expression.sources[slot] {
+            Source::Event(column, _) => self.batch.columns()[*column].code(row),
+            Source::Profile(_) => None,
+        }
     }
 }

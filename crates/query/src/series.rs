@@ -1,120 +1,178 @@
 //! `events`, `segmentation` and their relatives: counts, distinct users, sums and averages by bucket.
 
-use model::report::{Aggregate, AggregateAnswer, Counting, EventNames, RankedAnswer, Series, SeriesAnswer};
+use model::report::{Aggregate, AggregateAnswer, Breakdown, Counting, EventNames, RankedAnswer, Series, SeriesAnswer};
 use rustc_hash::{FxHashMap, FxHashSet};
-use store::{ScanRequest, Snapshot};
+use store::{Batch, ScanRequest, Snapshot, Wanted};
 
 use crate::error::QueryError;
 use crate::evaluate::{Operand, value_key};
-use crate::rows::Filter;
-
-/// What one key counted so far.
-pub(crate) struct Tally {
-    counts: Vec<u64>,
-    users: Vec<FxHashSet<u128>>,
-}
-
-impl Tally {
-    fn new(buckets: usize, with_users: bool) -> Self {
-        Self { counts: vec![0; buckets], users: if with_users { vec![FxHashSet::default(); buckets] } else { Vec::new() } }
-    }
-
-    /// The tally of a key, made where there is none.
-    pub(crate) fn of<'t>(tallies: &'t mut FxHashMap<String, Tally>, key: &str, buckets: usize, with_users: bool) -> &'t mut Self {
-        if !tallies.contains_key(key) {
-            tallies.insert(key.to_owned(), Self::new(buckets, with_users));
-        }
-        tallies.get_mut(key).expect("it stands there now")
-    }
-
-    pub(crate) fn add(&mut self, bucket: usize, user: Option<u128>) {
-        self.counts[bucket] += 1;
-        if let (Some(users), Some(user)) = (self.users.get_mut(bucket), user) {
-            users.insert(user);
-        }
-    }
-
-    pub(crate) fn numbers(&self, counting: Counting) -> Vec<f64> {
-        let counts = self.counts.iter().map(|count| *count as f64);
-        match counting {
-            Counting::General => counts.collect(),
-            Counting::Unique => self.users.iter().map(|users| users.len() as f64).collect(),
-            Counting::Average => {
-                counts.zip(&self.users).map(|(count, users)| if users.is_empty() { 0.0 } else { count / users.len() as f64 }).collect()
-            }
-        }
-    }
-}
+use crate::rows::{Bound, Expression, Needs, optional};
+use crate::tally::{BucketOf, Tallies};
 
 pub(crate) fn series(snapshot: &Snapshot, report: &Series) -> Result<SeriesAnswer, QueryError> {
-    let filter = Filter::new(report.filter.as_ref(), snapshot)?;
-    let on = Filter::new(report.breakdown.as_ref().map(|breakdown| &breakdown.on), snapshot)?;
-    let with_users = report.counting != Counting::General;
-    let buckets = report.buckets.labels.len();
+    let mut needs = Needs::default();
+    let filter = optional(report.filter.as_ref(), snapshot, &mut needs)?;
+    let on = optional(report.breakdown.as_ref().map(|breakdown| &breakdown.on), snapshot, &mut needs)?;
     let request = ScanRequest {
         events: Some(report.events.clone()),
         range: report.buckets.range(),
-        properties: !filter.is_empty() || !on.is_empty(),
-        // An empty id is nobody: uniques leave it out, and expressions may ask for ids.
-        ids: with_users || !filter.is_empty() || !on.is_empty(),
+        properties: needs.wanted(),
+        ids: needs.ids,
         dedup: true,
     };
+    let leaf = Leaf { report, filter, on, nobody: snapshot.user("") };
     let ranges = match report.breakdown.as_ref().and_then(|breakdown| breakdown.ranges_max) {
-        Some(ranges_max) => Some(Ranges::of(snapshot, &request, report, &filter, &on, ranges_max)?),
+        Some(ranges_max) => Some(leaf.ranges(snapshot, &request, ranges_max)?),
         None => None,
     };
-    let only: Option<FxHashSet<&String>> =
-        report.breakdown.as_ref().and_then(|breakdown| Some(breakdown.values.as_ref()?.iter().collect()));
-    let mut tallies: FxHashMap<String, Tally> = FxHashMap::default();
-    snapshot.scan(&request, &mut |event, user| {
-        let Some(bucket) = report.buckets.index_of(event.time.0) else { return true };
-        if !filter.passes(event, user) {
-            return true;
-        }
-        let somebody = (!event.distinct_id.is_empty()).then_some(user);
-        let mut count = |key: &str| {
-            if only.as_ref().is_none_or(|only| only.contains(&key.to_owned())) {
-                Tally::of(&mut tallies, key, buckets, with_users).add(bucket, somebody);
+    let only = report.breakdown.as_ref().and_then(|breakdown| Some(breakdown.values.as_ref()?.iter().map(String::as_str).collect()));
+    let keys = Keys { ranges, only };
+    let states = snapshot.fold(
+        &request,
+        || Tallies::new(report.buckets.labels.len(), report.counting),
+        |tallies, batch| {
+            leaf.count(&keys, tallies, batch);
+            true
+        },
+    )?;
+    let tallies = Tallies::merged(states).ok_or(QueryError::Interrupted)?;
+    let keys = match &report.breakdown {
+        Some(breakdown) => top(&tallies, breakdown),
+        None => report.events.clone(),
+    };
+    let row = |key: String| (tallies.numbers(&key, report.counting), key);
+    Ok(SeriesAnswer { series: keys.into_iter().map(row).map(|(numbers, key)| (key, numbers)).collect() })
+}
+
+/// The values that a breakdown shows: those that were asked, or the most frequent.
+fn top(tallies: &Tallies, breakdown: &Breakdown) -> Vec<String> {
+    if let Some(values) = &breakdown.values {
+        return values.clone();
+    }
+    let mut keys: Vec<(u64, &String)> = tallies.iter().map(|(key, tally)| (tally.total(), key)).collect();
+    keys.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+    keys.truncate(breakdown.limit);
+    keys.into_iter().map(|(_, key)| key.clone()).collect()
+}
+
+/// The report over one batch.
+struct Leaf<'r> {
+    report: &'r Series,
+    filter: Option<Expression>,
+    on: Option<Expression>,
+    /// The user whose id is empty: uniques leave it out.
+    nobody: u128,
+}
+
+/// How values become keys.
+struct Keys<'r> {
+    ranges: Option<Ranges>,
+    only: Option<FxHashSet<&'r str>>,
+}
+
+impl Leaf<'_> {
+    /// Calls `each` with the rows of a batch that count, and their buckets.
+    fn rows(&self, batch: &Batch, mut each: impl FnMut(usize, usize)) {
+        let mut filter = self.filter.as_ref().map(|filter| filter.bind(batch));
+        let mut bucket_of = BucketOf::new(&self.report.buckets);
+        for (row, time) in batch.times().iter().enumerate() {
+            if let Some(bucket) = bucket_of.find(*time)
+                && filter.as_mut().is_none_or(|filter| filter.passes(row))
+            {
+                each(row, bucket);
             }
-        };
-        if report.breakdown.is_none() {
-            count(&event.name);
-        } else if let Some(ranges) = &ranges {
-            if let Some(number) = on.value(event, user).as_number() {
-                count(&ranges.label(number));
-            }
-        } else {
-            match on.value(event, user) {
-                // A list counts once per element.
-                Operand::List(list) => list.iter().for_each(|value| count(&value_key(value))),
-                other => count(&other.key()),
-            }
-        }
-        true
-    })?;
-    let mut answer = SeriesAnswer::default();
-    let zeros = || vec![0.0; buckets];
-    if let Some(breakdown) = &report.breakdown {
-        let keys = match &breakdown.values {
-            Some(values) => values.clone(),
-            None => {
-                let mut keys: Vec<(u64, String)> = tallies.iter().map(|(key, tally)| (tally.counts.iter().sum(), key.clone())).collect();
-                keys.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-                keys.truncate(breakdown.limit);
-                keys.into_iter().map(|(_, key)| key).collect()
-            }
-        };
-        for key in keys {
-            let numbers = tallies.get(&key).map_or_else(zeros, |tally| tally.numbers(report.counting));
-            answer.series.push((key, numbers));
-        }
-    } else {
-        for event in &report.events {
-            let numbers = tallies.get(event).map_or_else(zeros, |tally| tally.numbers(report.counting));
-            answer.series.push((event.clone(), numbers));
         }
     }
-    Ok(answer)
+
+    fn count(&self, keys: &Keys<'_>, tallies: &mut Tallies, batch: &Batch) {
+        let somebody = |row: usize| Some(batch.users()[row]).filter(|user| *user != self.nobody);
+        let Some(on) = &self.on else {
+            let place = tallies.place(batch.event());
+            return self.rows(batch, |row, bucket| tallies.add(place, bucket, somebody(row)));
+        };
+        let mut on = on.bind(batch);
+        let mut places = Places { keys, by_code: Vec::new(), by_range: FxHashMap::default(), undefined: None };
+        self.rows(batch, |row, bucket| {
+            places.find(&mut on, row, tallies, &mut |tallies, place| tallies.add(place, bucket, somebody(row)));
+        });
+    }
+
+    fn ranges(&self, snapshot: &Snapshot, request: &ScanRequest, ranges_max: usize) -> Result<Ranges, QueryError> {
+        let states = snapshot.fold(
+            request,
+            || (f64::INFINITY, f64::NEG_INFINITY),
+            |(least, most), batch| {
+                let Some(mut on) = self.on.as_ref().map(|on| on.bind(batch)) else { return false };
+                self.rows(batch, |row, _| {
+                    if let Some(number) = on.value(row).as_number() {
+                        (*least, *most) = (least.min(number), most.max(number));
+                    }
+                });
+                true
+            },
+        )?;
+        let (least, most) =
+            states.into_iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), (a, b)| (least.min(a), most.max(b)));
+        Ok(Ranges::of(least, most, ranges_max))
+    }
+}
+
+/// The tallies of one batch's values, remembered by dictionary code.
+struct Places<'k> {
+    keys: &'k Keys<'k>,
+    /// Not met yet; met, and perhaps not asked for.
+    by_code: Vec<Option<Option<usize>>>,
+    by_range: FxHashMap<i64, Option<usize>>,
+    undefined: Option<Option<usize>>,
+}
+
+impl Places<'_> {
+    fn of_key(&self, key: &str, tallies: &mut Tallies) -> Option<usize> {
+        self.keys.only.as_ref().is_none_or(|only| only.contains(key)).then(|| tallies.place(key))
+    }
+
+    /// Calls `add` with the tally of a row's value; a list counts once per element.
+    fn find(&mut self, on: &mut Bound<'_>, row: usize, tallies: &mut Tallies, add: &mut dyn FnMut(&mut Tallies, usize)) {
+        if let Some(ranges) = &self.keys.ranges {
+            let Some(number) = on.value(row).as_number() else { return };
+            let range = ranges.index(number);
+            let place = match self.by_range.get(&range) {
+                Some(place) => *place,
+                None => {
+                    let place = self.of_key(&ranges.label(range), tallies);
+                    self.by_range.insert(range, place);
+                    place
+                }
+            };
+            return place.into_iter().for_each(|place| add(tallies, place));
+        }
+        let code = on.code(row).map(|code| code as usize);
+        if let Some(Some(place)) = code.and_then(|code| self.by_code.get(code)) {
+            return place.iter().for_each(|place| add(tallies, *place));
+        }
+        let place = match on.value(row) {
+            Operand::List(list) => {
+                list.iter()
+                    .filter_map(|value| self.of_key(&value_key(value), tallies))
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .for_each(|place| add(tallies, place));
+                return;
+            }
+            Operand::Undefined => match self.undefined {
+                Some(place) => place,
+                None => *self.undefined.insert(self.of_key("undefined", tallies)),
+            },
+            other => self.of_key(&other.key(), tallies),
+        };
+        if let Some(code) = code {
+            if self.by_code.len() <= code {
+                self.by_code.resize(code + 1, None);
+            }
+            self.by_code[code] = Some(place);
+        }
+        place.into_iter().for_each(|place| add(tallies, place));
+    }
 }
 
 /// Equal ranges of numbers with round bounds, half open.
@@ -123,24 +181,8 @@ struct Ranges {
 }
 
 impl Ranges {
-    /// The narrowest ranges of 1, 2 or 5 times a power of ten that cover what the report counts with at most `ranges_max` of them.
-    fn of(
-        snapshot: &Snapshot,
-        request: &ScanRequest,
-        report: &Series,
-        filter: &Filter,
-        on: &Filter,
-        ranges_max: usize,
-    ) -> Result<Self, QueryError> {
-        let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
-        snapshot.scan(request, &mut |event, user| {
-            if report.buckets.index_of(event.time.0).is_some() && filter.passes(event, user) {
-                if let Some(number) = on.value(event, user).as_number() {
-                    (least, most) = (least.min(number), most.max(number));
-                }
-            }
-            true
-        })?;
+    /// The narrowest ranges of 1, 2 or 5 times a power of ten of which at most `ranges_max` cover what lies between two numbers.
+    fn of(least: f64, most: f64, ranges_max: usize) -> Self {
         let mut ranges = Self { width: 1.0 };
         let steps = [2.0, 2.5, 2.0];
         for step in steps.iter().cycle() {
@@ -149,12 +191,16 @@ impl Ranges {
             }
             ranges.width *= step;
         }
-        Ok(ranges)
+        ranges
+    }
+
+    fn index(&self, number: f64) -> i64 {
+        (number / self.width).floor() as i64
     }
 
     /// `2,000 - 2,100`
-    fn label(&self, number: f64) -> String {
-        let low = (number / self.width).floor() * self.width;
+    fn label(&self, index: i64) -> String {
+        let low = index as f64 * self.width;
         format!("{} - {}", grouped(low), grouped(low + self.width))
     }
 }
@@ -173,32 +219,58 @@ fn grouped(number: f64) -> String {
 }
 
 pub(crate) fn aggregate(snapshot: &Snapshot, report: &Aggregate) -> Result<AggregateAnswer, QueryError> {
-    let filter = Filter::new(report.filter.as_ref(), snapshot)?;
-    let on = Filter::new(Some(&report.on), snapshot)?;
-    let request =
-        ScanRequest { events: Some(vec![report.event.clone()]), range: report.buckets.range(), properties: true, ids: true, dedup: true };
-    let mut sums: Vec<Option<(f64, u64)>> = vec![None; report.buckets.labels.len()];
-    snapshot.scan(&request, &mut |event, user| {
-        if let Some(bucket) = report.buckets.index_of(event.time.0).filter(|_| filter.passes(event, user)) {
-            let (sum, count) = sums[bucket].get_or_insert((0.0, 0));
-            *sum += on.value(event, user).as_number().unwrap_or(0.0);
-            *count += 1;
-        }
-        true
-    })?;
-    let number = |(sum, count): (f64, u64)| if report.average { sum / count as f64 } else { sum };
-    Ok(AggregateAnswer { numbers: sums.into_iter().map(|sum| sum.map(number)).collect() })
+    let mut needs = Needs::default();
+    let filter = optional(report.filter.as_ref(), snapshot, &mut needs)?;
+    let on = Expression::new(&report.on, snapshot, &mut needs)?;
+    let request = ScanRequest {
+        events: Some(vec![report.event.clone()]),
+        range: report.buckets.range(),
+        properties: needs.wanted(),
+        ids: needs.ids,
+        dedup: true,
+    };
+    let buckets = report.buckets.labels.len();
+    let states = snapshot.fold(
+        &request,
+        || vec![(0.0, 0_u64); buckets],
+        |sums, batch| {
+            let (mut filter, mut on) = (filter.as_ref().map(|filter| filter.bind(batch)), on.bind(batch));
+            let mut bucket_of = BucketOf::new(&report.buckets);
+            for (row, time) in batch.times().iter().enumerate() {
+                if let Some(bucket) = bucket_of.find(*time)
+                    && filter.as_mut().is_none_or(|filter| filter.passes(row))
+                {
+                    let (sum, count) = &mut sums[bucket];
+                    *sum += on.value(row).as_number().unwrap_or(0.0);
+                    *count += 1;
+                }
+            }
+            true
+        },
+    )?;
+    let merged = states.into_iter().reduce(|mut all, state| {
+        all.iter_mut().zip(state).for_each(|((sum, count), (more, further))| (*sum, *count) = (*sum + more, *count + further));
+        all
+    });
+    let number = |(sum, count): (f64, u64)| (count > 0).then_some(if report.average { sum / count as f64 } else { sum });
+    Ok(AggregateAnswer { numbers: merged.unwrap_or_default().into_iter().map(number).collect() })
 }
 
 pub(crate) fn event_names(snapshot: &Snapshot, report: &EventNames) -> Result<RankedAnswer, QueryError> {
+    let request = ScanRequest { events: None, range: report.range, properties: Wanted::Named(Vec::new()), ids: false, dedup: true };
+    let nobody = snapshot.user("");
+    let states = snapshot.fold(
+        &request,
+        || Tallies::new(1, report.counting),
+        |tallies, batch| {
+            let place = tallies.place(batch.event());
+            batch.users().iter().for_each(|user| tallies.add(place, 0, Some(*user).filter(|user| *user != nobody)));
+            true
+        },
+    )?;
+    let tallies = Tallies::merged(states).ok_or(QueryError::Interrupted)?;
     let unique = report.counting == Counting::Unique;
-    let request = ScanRequest { events: None, range: report.range, properties: false, ids: unique, dedup: true };
-    let mut tallies: FxHashMap<String, Tally> = FxHashMap::default();
-    snapshot.scan(&request, &mut |event, user| {
-        Tally::of(&mut tallies, &event.name, 1, unique).add(0, (!event.distinct_id.is_empty()).then_some(user));
-        true
-    })?;
-    let volume = |tally: &Tally| if unique { tally.users[0].len() as u64 } else { tally.counts[0] };
+    let volume = |tally: &crate::tally::Tally| if unique { tally.numbers(Counting::Unique)[0] as u64 } else { tally.total() };
     let mut ranked: Vec<(String, u64)> = tallies.iter().map(|(name, tally)| (name.clone(), volume(tally))).collect();
     ranked.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     ranked.truncate(report.limit);

@@ -19,28 +19,12 @@ use crate::clock;
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub(crate) enum Command {
-    AccountCreate {
-        email: String,
-        password: String,
-    },
+    AccountCreate { email: String, password: String },
     ProjectCreate(ProjectCreate),
     ProjectList,
-    CredentialsReset {
-        project: i64,
-        account: String,
-    },
-    ServiceAccountCreate {
-        project: i64,
-        name: String,
-        role: String,
-        username: Option<String>,
-        secret: Option<String>,
-    },
-    SetupRedeem {
-        code: String,
-        email: String,
-        password: String,
-    },
+    CredentialsReset { project: i64, account: String },
+    ServiceAccountCreate { project: i64, name: String, role: String, username: Option<String>, secret: Option<String> },
+    SetupRedeem { code: String, email: String, password: String },
     Status,
 }
 

@@ -199,7 +199,8 @@ pub(crate) fn run() -> Result<(), String> {
             if weak && !allow_weak {
                 return Err("a value under 32 characters can be guessed; say --allow-weak to take it all the same".to_owned());
             }
-            let project = ProjectCreate { owner, name, timezone, project_id, organization_id, token, api_key, api_secret, signature_lifetime };
+            let project =
+                ProjectCreate { owner, name, timezone, project_id, organization_id, token, api_key, api_secret, signature_lifetime };
             call(data, Command::ProjectCreate(project))
         }
         Verb::Project(ProjectVerb::List { data }) => call(data, Command::ProjectList),

@@ -78,8 +78,7 @@ fn series_answer(access: &ReadAccess, series: &model::report::Series, answered: 
 
 /// The text of an export as it is made; ends with the line that clients know a broken stream by, if it breaks.
 struct ExportText {
-    batches: tokio::sync::mpsc::Receiver<Result<Vec<model::Event>, QueryError>>,
-    time_in_ms: bool,
+    pieces: tokio::sync::mpsc::Receiver<Result<String, QueryError>>,
     access: ReadAccess,
     ended: bool,
 }
@@ -90,23 +89,17 @@ impl ExportText {
         if self.ended {
             return None;
         }
-        let batch = self.batches.recv().await;
-        let mut text = String::new();
-        match batch {
-            None => return None,
+        match self.pieces.recv().await? {
             // A reset ends what is running.
-            Some(Ok(events)) if self.access.is_live() => {
-                events.iter().for_each(|event| export_wire::line(event, self.time_in_ms, &mut text))
-            }
-            Some(outcome) => {
+            Ok(text) if self.access.is_live() => Some(text),
+            outcome => {
                 if let Err(cause) = outcome {
                     tracing::error!(%cause, project.id = %self.access.project.id, "an export broke");
                 }
                 self.ended = true;
-                text.push_str("export terminated early\n");
+                Some("export terminated early\n".to_owned())
             }
         }
-        Some(text)
     }
 }
 
@@ -117,12 +110,13 @@ pub async fn export(access: ReadAccess) -> Response {
         Err(text) => return refused(&access, &text),
     };
     let time_in_ms = report.time_in_ms;
-    let batches = match access.app.engine.export(access.project.id, report) {
-        Ok(batches) => batches,
+    let line = move |event: &model::EventRef<'_>, out: &mut String| export_wire::line(event, time_in_ms, out);
+    let pieces = match access.app.engine.export(access.project.id, report, line) {
+        Ok(pieces) => pieces,
         Err(cause) => return failed(&access, &cause),
     };
     let asked_gzip = access.gzip;
-    let mut text = ExportText { batches, time_in_ms, access, ended: false };
+    let mut text = ExportText { pieces, access, ended: false };
     // A short answer is never compressed: it is known before the headers go out.
     let mut head = String::new();
     while head.len() <= compress::PLAIN_BYTES_MAX {

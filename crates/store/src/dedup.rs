@@ -1,13 +1,19 @@
 //! Duplicates: one event sent twice counts once (`contract/write.md` 2.4).
 //!
-//! The key is (event, id, time, insert_id), hashed to 128 bits under the project's key. Each segment keeps a filter of its keys and the
-//! list of keys that are known to repeat or may. An arriving event whose key stands in the tail, or passes the filter of a segment that
-//! covers its time, joins that list. A scan holds back the rows of listed keys and yields the winner of each at its end: the
-//! newest authenticated row, else the newest public one. Nothing is rewritten, and an export can still yield every row.
+//! The key is (event, id, time, insert_id), hashed to 128 bits under the project's key. Of several rows of one key the newest
+//! authenticated one counts, else the newest public one; the others are superseded: reports skip them, an export yields them.
+//!
+//! An arriving row whose key stands in the tail, or passes the filter of a segment that covers its time, is a suspect. [`resolve`] finds
+//! what the suspects supersede, or are superseded by: at seal once and for all, before that in every scan.
 
-use model::Event;
-use rustc_hash::FxHashSet;
+use arrow::array::{BooleanArray, Int64Array, StringArray, UInt32Array, UInt64Array};
+use rustc_hash::{FxHashMap, FxHashSet};
 use sha2::{Digest, Sha256};
+
+use crate::batch::{self, fixed};
+use crate::error::StoreError;
+use crate::schema;
+use crate::segment::{Columns, Live, Row, Rows};
 
 /// The key of an event.
 pub(crate) type Key = u128;
@@ -27,8 +33,8 @@ pub(crate) fn hash(project_key: &[u8; 16], parts: &[&[u8]]) -> u128 {
 }
 
 /// The key of an event.
-pub(crate) fn key(project_key: &[u8; 16], event: &Event) -> Key {
-    hash(project_key, &[event.name.as_bytes(), event.distinct_id.as_bytes(), &event.time.0.to_le_bytes(), event.insert_id.as_bytes()])
+pub(crate) fn key(project_key: &[u8; 16], event: &str, distinct_id: &str, time_ms: i64, insert_id: &str) -> Key {
+    hash(project_key, &[event.as_bytes(), distinct_id.as_bytes(), &time_ms.to_le_bytes(), insert_id.as_bytes()])
 }
 
 /// The keyed hash of a user.
@@ -66,27 +72,108 @@ impl Filter {
         })
     }
 
-    /// Filter and repeated keys as the bytes of a file.
-    pub(crate) fn to_bytes(&self, repeated: &Keys) -> Vec<u8> {
-        let mut bytes = (self.words.len() as u64).to_le_bytes().to_vec();
+    /// Appends the filter to the bytes of a file.
+    pub(crate) fn put(&self, bytes: &mut Vec<u8>) {
         self.words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
-        repeated.iter().for_each(|key| bytes.extend(key.to_le_bytes()));
-        let checksum = crc32fast::hash(&bytes);
-        bytes.extend(checksum.to_le_bytes());
-        bytes
     }
 
-    /// Reads such a file back; `None` where it is damaged.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<(Self, Keys)> {
-        let (body, checksum) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
-        if crc32fast::hash(body).to_le_bytes() != checksum {
-            return None;
-        }
-        let (count, rest) = body.split_at_checked(8)?;
-        let count = u64::from_le_bytes(count.try_into().ok()?) as usize;
-        let (words, keys) = rest.split_at_checked(count.checked_mul(8)?)?;
-        let words = words.chunks_exact(8).filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?))).collect();
-        let keys = keys.chunks_exact(16).filter_map(|key| Some(u128::from_le_bytes(key.try_into().ok()?))).collect();
-        Some((Self { words }, keys))
+    /// Reads it back from all that is left of a file.
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let words = bytes.chunks_exact(8);
+        words
+            .remainder()
+            .is_empty()
+            .then(|| Self { words: words.filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?))).collect() })
     }
+}
+
+/// Which rows do not count.
+#[derive(Debug, Default)]
+pub(crate) struct Resolution {
+    /// By segment: further rows that are superseded, ascending.
+    pub segments: Vec<Vec<u32>>,
+    /// Unsealed rows that are superseded, by sequence number and index.
+    pub unsealed: FxHashSet<(u64, u32)>,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Unsealed(u64, u32),
+    Segment(usize, u32),
+}
+
+/// Authenticated rows before public ones, newer before older.
+type Rank = (bool, u64, u32);
+
+/// Decides between suspects and the rows of the segments that have their keys.
+pub(crate) fn resolve(segments: &[Live], suspects: &[&Row]) -> Result<Resolution, StoreError> {
+    let mut resolution = Resolution { segments: vec![Vec::new(); segments.len()], unsealed: FxHashSet::default() };
+    if suspects.is_empty() {
+        return Ok(resolution);
+    }
+    let mut groups: FxHashMap<Key, Vec<(Rank, Place)>> = FxHashMap::default();
+    let mut by_event: FxHashMap<&str, Vec<&Row>> = FxHashMap::default();
+    for row in suspects {
+        let rank = (row.event.authenticated, row.seq, row.index);
+        groups.entry(row.key).or_default().push((rank, Place::Unsealed(row.seq, row.index)));
+        by_event.entry(&row.event.name).or_default().push(row);
+    }
+    for (at, live) in segments.iter().enumerate() {
+        for (event, rows) in &by_event {
+            for (row, key, rank) in found(live, event, rows)? {
+                groups.entry(key).or_default().push((rank, Place::Segment(at, row)));
+            }
+        }
+    }
+    for group in groups.into_values() {
+        let best = group.iter().map(|(rank, _)| *rank).max();
+        for (_, place) in group.iter().filter(|(rank, _)| Some(*rank) != best) {
+            match *place {
+                Place::Unsealed(seq, index) => drop(resolution.unsealed.insert((seq, index))),
+                Place::Segment(at, row) => resolution.segments[at].push(row),
+            }
+        }
+    }
+    resolution.segments.iter_mut().for_each(|rows| rows.sort_unstable());
+    Ok(resolution)
+}
+
+/// The rows of a segment that have the key of a suspect of one event and are not superseded yet.
+fn found(live: &Live, event: &str, suspects: &[&Row]) -> Result<Vec<(u32, Key, Rank)>, StoreError> {
+    let file = &live.file;
+    let Some(rows) = file.rows_of(event) else { return Ok(Vec::new()) };
+    let mut sought: FxHashMap<(u128, i64), Vec<&Row>> = FxHashMap::default();
+    for row in suspects.iter().filter(|row| file.covers(row.event.time) && file.filter.may_hold(row.key)) {
+        sought.entry((row.user, row.event.time.0)).or_default().push(row);
+    }
+    if sought.is_empty() {
+        return Ok(Vec::new());
+    }
+    let name: std::sync::Arc<str> = event.into();
+    // First user and time of every row, then the ids of the few that fit.
+    let mut hits = Vec::new();
+    for item in Rows::open(file, [(name.clone(), rows)], Columns::default())? {
+        let (_, first, batch) = item?;
+        let times: &Int64Array = fixed(&batch, schema::TIME)?;
+        for (at, user) in batch::users(&batch)?.into_iter().enumerate() {
+            let row = first + at as u32;
+            if sought.contains_key(&(user, times.value(at))) && live.superseded.binary_search(&row).is_err() {
+                hits.push((name.clone(), row..row + 1));
+            }
+        }
+    }
+    let mut matches = Vec::new();
+    for item in Rows::open(file, hits, Columns { ids: true, rank: true, properties: None })? {
+        let (_, first, batch) = item?;
+        let (times, insert_ids): (&Int64Array, &StringArray) = (fixed(&batch, schema::TIME)?, fixed(&batch, schema::INSERT_ID)?);
+        let authenticated: &BooleanArray = fixed(&batch, schema::AUTHENTICATED)?;
+        let (seqs, indexes): (&UInt64Array, &UInt32Array) = (fixed(&batch, schema::SEQ)?, fixed(&batch, schema::INDEX)?);
+        for (at, user) in batch::users(&batch)?.into_iter().enumerate() {
+            let same = sought.get(&(user, times.value(at))).into_iter().flatten().find(|row| row.event.insert_id == insert_ids.value(at));
+            if let Some(row) = same {
+                matches.push((first + at as u32, row.key, (authenticated.value(at), seqs.value(at), indexes.value(at))));
+            }
+        }
+    }
+    Ok(matches)
 }

@@ -4,6 +4,8 @@
 //! `sealed_through`; replay starts behind it; forgetting log files only frees space. A snapshot takes live segments and the unsealed
 //! tail together under one lock, so that counts never dip or jump while sealing and compaction run.
 
+mod batch;
+mod compact;
 mod dedup;
 pub mod disk;
 mod error;
@@ -14,21 +16,23 @@ mod schema;
 mod seal;
 mod segment;
 mod snapshot;
+mod writer;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use metastore::{Metastore, SegmentKind};
 use model::{Event, ProfileUpdate, ProjectId};
 
-use crate::dedup::{Filter, Keys};
+use crate::dedup::Keys;
 use crate::disk::Disk;
 use crate::log::{Applied, Log, Payload};
-use crate::segment::{Row, SegmentFile};
+use crate::segment::{Live, Row, SegmentFile};
 
+pub use batch::{Batch, Column, Wanted};
 pub use error::StoreError;
 pub use snapshot::{ProfileKind, ScanRequest, Snapshot};
 
@@ -94,12 +98,12 @@ pub(crate) struct State {
 #[derive(Default)]
 pub(crate) struct ProjectState {
     hash_key: [u8; 16],
-    segments: Vec<Arc<SegmentFile>>,
+    segments: Vec<Live>,
     profile_segments: Vec<Arc<SegmentFile>>,
     tail: Vec<Arc<Vec<Row>>>,
     tail_keys: Keys,
     /// Keys of the tail that stand there twice or pass a segment's filter.
-    repeated: Keys,
+    suspects: Keys,
     updates: Vec<Arc<(u64, Vec<ProfileUpdate>)>>,
 }
 
@@ -107,7 +111,7 @@ impl ProjectState {
     fn push_events(&mut self, seq: u64, events: Vec<Event>) {
         let mut rows = Vec::with_capacity(events.len());
         for (index, event) in events.into_iter().enumerate() {
-            let key = dedup::key(&self.hash_key, &event);
+            let key = dedup::key(&self.hash_key, &event.name, &event.distinct_id, event.time.0, &event.insert_id);
             let user = dedup::user(&self.hash_key, &event.distinct_id);
             rows.push(Row { event, user, key, seq, index: index as u32 });
         }
@@ -118,8 +122,8 @@ impl ProjectState {
     fn note_keys(&mut self, rows: &[Row]) {
         for row in rows {
             let seen = !self.tail_keys.insert(row.key);
-            if seen || self.segments.iter().any(|segment| segment.covers(row.event.time) && segment.filter.may_hold(row.key)) {
-                self.repeated.insert(row.key);
+            if seen || self.segments.iter().any(|live| live.file.covers(row.event.time) && live.file.filter.may_hold(row.key)) {
+                self.suspects.insert(row.key);
             }
         }
     }
@@ -139,15 +143,22 @@ impl Store {
         for segment in metastore.segments_of_all_projects()? {
             let row = segment.row;
             let mut names = vec![row.path.clone()];
-            let (filter, repeated) = match &row.superseded_path {
-                Some(keys) => {
-                    names.push(keys.clone());
-                    let corrupt = || StoreError::Corrupt { path: keys.clone(), reason: "the checksum does not fit".to_owned() };
-                    Filter::from_bytes(&options.disk.read(&dir.join(keys))?).ok_or_else(corrupt)?
+            let read = |name: &str| options.disk.read(&dir.join(name));
+            let corrupt = |name: &str| StoreError::Corrupt { path: name.to_owned(), reason: "the checksum does not fit".to_owned() };
+            let (index, filter) = match row.kind {
+                SegmentKind::Events => {
+                    let name = paths::index(&row.path);
+                    let decoded = segment::decode_index(&read(&name)?).ok_or_else(|| corrupt(&name))?;
+                    names.push(name);
+                    decoded
                 }
-                None => Default::default(),
+                SegmentKind::Profiles => Default::default(),
             };
-            live.extend(names.iter().cloned());
+            let superseded = match &row.superseded_path {
+                Some(name) => segment::decode_rows(&read(name)?).ok_or_else(|| corrupt(name))?,
+                None => Vec::new(),
+            };
+            live.extend(names.iter().chain(&row.superseded_path).cloned());
             let file = Arc::new(SegmentFile {
                 id: segment.id,
                 level: row.level,
@@ -157,16 +168,19 @@ impl Store {
                 time_max_ms: row.time_max_ms,
                 seq_min: row.seq_min as u64,
                 seq_max: row.seq_max as u64,
+                index,
                 filter,
-                repeated,
                 names,
                 disk: options.disk.clone(),
                 dir: dir.clone(),
                 retired: AtomicBool::new(false),
+                footer: OnceLock::new(),
             });
             let project = state.projects.entry(row.project).or_default();
             match row.kind {
-                SegmentKind::Events => project.segments.push(file),
+                SegmentKind::Events => {
+                    project.segments.push(Live { file, superseded: Arc::new(superseded), superseded_name: row.superseded_path });
+                }
                 SegmentKind::Profiles => project.profile_segments.push(file),
             }
         }
@@ -204,9 +218,16 @@ impl Store {
             }
         });
         let log = Log::open(options.disk.clone(), &options.dir, sealed_through, apply)?;
-        let counter = AtomicU64::new(live.len() as u64);
+        // Names of files must not come twice, and what was compacted away leaves gaps.
+        let numbers = live.iter().filter_map(|name| paths::counter(name));
+        let counter = AtomicU64::new(numbers.max().map_or(0, |last| last + 1));
         let shared = Shared { options, metastore, state, log, sealing: Mutex::new(()), counter, tail_rows, failed: AtomicBool::new(false) };
-        Ok(Self { shared: Arc::new(shared) })
+        let store = Self { shared: Arc::new(shared) };
+        if store.shared.tail_rows.load(Ordering::Relaxed) >= store.shared.options.seal_rows_max {
+            // A server that is killed again and again must not collect rows without end.
+            store.seal_now()?;
+        }
+        Ok(store)
     }
 
     /// Stores events. When this returns, they are on disk and visible to every later snapshot.
@@ -236,7 +257,9 @@ impl Store {
     pub fn stats(&self) -> StoreStats {
         let state = self.shared.lock();
         let mut stats = StoreStats { tail_rows: self.shared.tail_rows.load(Ordering::Relaxed), ..StoreStats::default() };
-        for segment in state.projects.values().flat_map(|project| project.segments.iter().chain(&project.profile_segments)) {
+        for segment in
+            state.projects.values().flat_map(|project| project.segments.iter().map(|live| &live.file).chain(&project.profile_segments))
+        {
             stats.segments += 1;
             stats.segment_rows += segment.rows;
             stats.segment_bytes += segment.bytes;

@@ -27,14 +27,27 @@ pub(crate) fn events(project: i64, seq_min: u64, seq_max: u64, counter: u64) -> 
     format!("{project}-{seq_min}-{seq_max}-{counter}.parquet")
 }
 
-/// The key filter and the repeated keys of a segment of events.
-pub(crate) fn keys(segment: &str) -> String {
-    format!("{segment}.keys")
+/// The index of a segment of events.
+pub(crate) fn index(segment: &str) -> String {
+    format!("{segment}.index")
+}
+
+/// The rows of a segment that are superseded. The counter tells apart its states.
+pub(crate) fn superseded(segment: &str, counter: u64) -> String {
+    format!("{segment}.superseded-{counter}")
 }
 
 /// The file of a segment of profiles.
 pub(crate) fn profiles(project: i64, seq_min: u64, seq_max: u64, counter: u64) -> String {
     format!("{project}-{seq_min}-{seq_max}-{counter}.profiles")
+}
+
+/// The counter in the name of a file of a segment.
+pub(crate) fn counter(name: &str) -> Option<u64> {
+    match name.rsplit_once(".superseded-") {
+        Some((_, counter)) => counter.parse().ok(),
+        None => name.split('.').next()?.rsplit('-').next()?.parse().ok(),
+    }
 }
 
 /// The name under which a file is written before it is whole.

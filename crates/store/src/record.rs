@@ -193,7 +193,7 @@ pub(crate) fn put_properties(out: &mut Vec<u8>, properties: &Properties, spellin
     }
 }
 
-fn put_value(out: &mut Vec<u8>, value: &Value, spelling: Spelling) {
+pub(crate) fn put_value(out: &mut Vec<u8>, value: &Value, spelling: Spelling) {
     match value {
         Value::Null => out.push(NULL),
         Value::Bool(false) => out.push(FALSE),
@@ -362,7 +362,7 @@ impl<'a> Reader<'a> {
         Ok(properties)
     }
 
-    fn value(&mut self, depth: usize) -> Result<Value, Malformed> {
+    pub(crate) fn value(&mut self, depth: usize) -> Result<Value, Malformed> {
         if depth > DEPTH_MAX {
             return Err(Malformed("values nest too deep"));
         }

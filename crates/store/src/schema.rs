@@ -1,38 +1,90 @@
 //! The columns of a segment of events. Rows are sorted by event, user, time, so that a report reads the events it names and meets each
-//! user's events together and in time order.
+//! user's events together and in time order. Behind the fixed columns stands one column per property and type, made when it occurs.
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 /// The version that the segments table notes beside every segment.
-pub(crate) const FORMAT_VERSION: i64 = 1;
+pub(crate) const FORMAT_VERSION: i64 = 2;
 /// The order of the rows, as the segments table notes it.
 pub(crate) const SORT_ORDER: &str = "event,user,time";
 
-pub(crate) const EVENT: usize = 0;
-pub(crate) const USER: usize = 1;
-pub(crate) const TIME: usize = 2;
-pub(crate) const DISTINCT_ID: usize = 3;
-pub(crate) const INSERT_ID: usize = 4;
-pub(crate) const RECEIVED_AT: usize = 5;
-pub(crate) const AUTHENTICATED: usize = 6;
-pub(crate) const SEQ: usize = 7;
-pub(crate) const INDEX: usize = 8;
-pub(crate) const PROPERTIES: usize = 9;
+pub(crate) const EVENT: &str = "event";
+pub(crate) const USER: &str = "user";
+pub(crate) const TIME: &str = "time";
+pub(crate) const DISTINCT_ID: &str = "distinct_id";
+pub(crate) const INSERT_ID: &str = "insert_id";
+pub(crate) const RECEIVED_AT: &str = "received_at";
+pub(crate) const AUTHENTICATED: &str = "authenticated";
+pub(crate) const SEQ: &str = "seq";
+pub(crate) const INDEX: &str = "index";
+/// The properties of a row that have no column of their own.
+pub(crate) const SPILLED: &str = "spilled";
 
-/// The columns in order.
-pub(crate) fn events() -> Arc<Schema> {
-    Arc::new(Schema::new(vec![
-        Field::new("event", DataType::Utf8, false),
-        Field::new("user", DataType::FixedSizeBinary(16), false),
-        Field::new("time", DataType::Int64, false),
-        Field::new("distinct_id", DataType::Utf8, false),
-        Field::new("insert_id", DataType::Utf8, false),
-        Field::new("received_at", DataType::Int64, false),
-        Field::new("authenticated", DataType::Boolean, false),
-        Field::new("seq", DataType::UInt64, false),
-        Field::new("index", DataType::UInt32, false),
-        Field::new("properties", DataType::Binary, false),
-    ]))
+/// The type of a property's column. A property with values of several types has several columns; a row stands in one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Text,
+    Int,
+    Float,
+    Bool,
+    /// Lists, objects, nulls, and numbers beyond the machine's.
+    Other,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 5] = [Self::Text, Self::Int, Self::Float, Self::Bool, Self::Other];
+
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Text => "text.",
+            Self::Int => "int.",
+            Self::Float => "float.",
+            Self::Bool => "bool.",
+            Self::Other => "other.",
+        }
+    }
+
+    fn data_type(self) -> DataType {
+        match self {
+            Self::Text => words(),
+            Self::Int => DataType::Int64,
+            Self::Float => DataType::Float64,
+            Self::Bool => DataType::Boolean,
+            Self::Other => DataType::Binary,
+        }
+    }
+}
+
+fn words() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+}
+
+/// The name of a property's column.
+pub(crate) fn property(kind: Kind, name: &str) -> String {
+    format!("{}{name}", kind.prefix())
+}
+
+/// The property of a column; `None` for the fixed ones.
+pub(crate) fn property_of(column: &str) -> Option<(Kind, &str)> {
+    Kind::ALL.into_iter().find_map(|kind| Some((kind, column.strip_prefix(kind.prefix())?)))
+}
+
+/// The fixed columns, then those of the properties in their order.
+pub(crate) fn events<'p>(properties: impl IntoIterator<Item = (Kind, &'p str)>) -> SchemaRef {
+    let mut fields = vec![
+        Field::new(EVENT, DataType::Utf8, false),
+        Field::new(USER, DataType::FixedSizeBinary(16), false),
+        Field::new(TIME, DataType::Int64, false),
+        Field::new(DISTINCT_ID, DataType::Utf8, false),
+        Field::new(INSERT_ID, DataType::Utf8, false),
+        Field::new(RECEIVED_AT, DataType::Int64, false),
+        Field::new(AUTHENTICATED, DataType::Boolean, false),
+        Field::new(SEQ, DataType::UInt64, false),
+        Field::new(INDEX, DataType::UInt32, false),
+        Field::new(SPILLED, DataType::Binary, true),
+    ];
+    fields.extend(properties.into_iter().map(|(kind, name)| Field::new(property(kind, name), kind.data_type(), true)));
+    Arc::new(Schema::new(fields))
 }

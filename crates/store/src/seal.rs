@@ -2,87 +2,49 @@
 //! and then change what is live in one metastore transaction.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use metastore::{NewSegment, SegmentChange, SegmentKind};
-use model::ProjectId;
+use model::{ProfileKey, ProjectId};
+use rustc_hash::FxHashSet;
 
-use crate::dedup::{Filter, Keys};
+use crate::dedup::{self, Filter};
 use crate::error::StoreError;
-use crate::segment::{self, Row, SegmentFile, StoredProfile, Wanted};
+use crate::segment::{self, Index, Live, Row, SegmentFile, StoredProfile};
 use crate::snapshot::Snapshot;
-use crate::{Store, paths, schema};
+use crate::writer::{self, Encoded};
+use crate::{ProjectState, Shared, State, Store, compact, paths, schema};
 
 /// So many segments of one level become one of the next.
 const COMPACT_SEGMENTS: usize = 8;
-/// Compaction holds its rows in memory: it merges no more than these.
-const COMPACT_ROWS_MAX: u64 = 2_000_000;
+/// Segments of more rows than these stay as they are.
+const COMPACT_ROWS_MAX: u64 = 4_000_000;
 
 /// A written segment that is not live yet.
 struct Written {
     kind: SegmentKind,
-    file: SegmentFile,
+    live: Live,
+    columns: String,
+    users: (u128, u128),
+}
+
+/// Rows of a live segment that are superseded from now on, and the file that says so.
+struct Superseding {
+    project: ProjectId,
+    segment: i64,
+    name: String,
+    rows: Vec<u32>,
 }
 
 impl Store {
     /// Seals everything that is acknowledged now. Blocking.
     pub fn seal_now(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.shared.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (through, tails) = {
-            let state = self.shared.lock();
-            let tails: Vec<(ProjectId, Snapshot, Vec<Arc<Vec<Row>>>, Keys, bool)> = state
-                .projects
-                .iter()
-                .filter(|(_, project)| !project.tail.is_empty() || !project.updates.is_empty())
-                .map(|(id, project)| {
-                    (*id, Snapshot::of(project), project.tail.clone(), project.repeated.clone(), !project.updates.is_empty())
-                })
-                .collect();
-            (state.last_seq, tails)
-        };
-        let mut written = Vec::new();
-        for (project, snapshot, tail, repeated, has_updates) in tails {
-            let rows: Vec<&Row> = tail.iter().flat_map(|rows| rows.iter()).collect();
-            if !rows.is_empty() {
-                written.push((project, self.write_events(project, 0, rows, &repeated)?));
-            }
-            if has_updates {
-                let touched = self.touched(project);
-                let folded = snapshot.folded(&|key| touched.contains(key))?;
-                written.push((project, self.write_profiles(project, 0, &folded, through)?));
-            }
-        }
-        let change = SegmentChange {
-            add: written.iter().map(|(project, written)| written.row(*project)).collect(),
-            sealed_through: Some((0, through as i64)),
-            ..SegmentChange::default()
-        };
-        let ids = self.shared.metastore.publish(&change)?;
-        {
-            let mut state = self.shared.lock();
-            for ((project, mut written), id) in written.into_iter().zip(ids) {
-                written.file.id = id;
-                let live = state.projects.entry(project).or_default();
-                match written.kind {
-                    SegmentKind::Events => live.segments.push(Arc::new(written.file)),
-                    SegmentKind::Profiles => live.profile_segments.push(Arc::new(written.file)),
-                }
-            }
-            for project in state.projects.values_mut() {
-                let before = project.tail.iter().map(|rows| rows.len()).sum::<usize>() + updates_in(project);
-                project.tail.retain(|rows| rows.first().is_some_and(|row| row.seq > through));
-                project.updates.retain(|record| record.0 > through);
-                project.tail_keys.clear();
-                project.repeated.clear();
-                for rows in project.tail.clone() {
-                    project.note_keys(&rows);
-                }
-                let after = project.tail.iter().map(|rows| rows.len()).sum::<usize>() + updates_in(project);
-                self.shared.tail_rows.fetch_sub((before - after) as u64, Ordering::Relaxed);
-            }
-        }
-        self.shared.log.forget(through)
+        let until = self.shared.lock().last_seq;
+        // In bounded pieces: a server that is killed again and again still gets on.
+        while self.shared.seal_piece(until)? {}
+        Ok(())
     }
 
     /// Merges segments where enough of one level have come together. Blocking.
@@ -90,114 +52,190 @@ impl Store {
         let _one_at_a_time = self.shared.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let projects: Vec<ProjectId> = self.shared.lock().projects.keys().copied().collect();
         for project in projects {
-            let (events, profiles, snapshot) = {
-                let state = self.shared.lock();
-                let Some(live) = state.projects.get(&project) else { continue };
-                let mut levels: BTreeMap<i64, Vec<Arc<SegmentFile>>> = BTreeMap::new();
-                live.segments.iter().for_each(|segment| levels.entry(segment.level).or_default().push(segment.clone()));
-                (levels, live.profile_segments.clone(), Snapshot::of(live))
-            };
-            for (level, segments) in events {
-                if segments.len() >= COMPACT_SEGMENTS && segments.iter().map(|segment| segment.rows).sum::<u64>() <= COMPACT_ROWS_MAX {
-                    let mut rows = Vec::new();
-                    let mut repeated = Keys::default();
-                    for segment in &segments {
-                        repeated.extend(&segment.repeated);
-                        segment::read(segment, Wanted { properties: true, ids: true }, &|_, _| true, &mut |mut row| {
-                            row.key = snapshot.key(&row.event);
-                            rows.push(row);
-                            true
-                        })?;
-                    }
-                    let written = self.write_events(project, level + 1, rows.iter().collect(), &repeated)?;
-                    self.swap(project, segments, written)?;
-                }
+            let Some(snapshot) = self.shared.lock().projects.get(&project).map(Snapshot::of) else { continue };
+            let sealed = snapshot.through(0);
+            let mut levels: BTreeMap<i64, Vec<Live>> = BTreeMap::new();
+            for live in sealed.segments().iter().filter(|live| live.file.rows <= COMPACT_ROWS_MAX) {
+                levels.entry(live.file.level).or_default().push(live.clone());
             }
+            for (level, segments) in levels.into_iter().filter(|(_, segments)| segments.len() >= COMPACT_SEGMENTS) {
+                let (encoded, superseded) = compact::merge(&sealed, &segments)?;
+                let of = |least: fn(&SegmentFile) -> i64| segments.iter().map(move |live| least(&live.file));
+                let (seq_min, seq_max) = (of(|file| file.seq_min as i64).min(), of(|file| file.seq_max as i64).max());
+                let (time_min, time_max) = (of(|file| file.time_min_ms).min(), of(|file| file.time_max_ms).max());
+                let seqs = (seq_min.unwrap_or(0) as u64, seq_max.unwrap_or(0) as u64);
+                let times = (time_min.unwrap_or(0), time_max.unwrap_or(0));
+                let written = self.shared.write_events(project, level + 1, encoded, superseded, seqs, times)?;
+                self.shared.swap(project, segments.iter().map(|live| live.file.clone()).collect(), written)?;
+                segments.iter().filter_map(|live| live.superseded_name.as_ref()).for_each(|name| self.shared.forget_file(name));
+            }
+            let profiles = sealed.profile_segments();
             if profiles.len() >= COMPACT_SEGMENTS {
-                let sealed = snapshot.without_tail();
                 let folded = sealed.folded(&|_| true)?;
                 let through = profiles.iter().map(|segment| segment.seq_max).max().unwrap_or(0);
-                let written = self.write_profiles(project, 1, &folded, through)?;
-                self.swap(project, profiles, written)?;
+                let written = self.shared.write_profiles(project, 1, &folded, through)?;
+                self.shared.swap(project, profiles.to_vec(), written)?;
             }
         }
         Ok(())
     }
+}
 
-    fn touched(&self, project: ProjectId) -> std::collections::HashSet<model::ProfileKey> {
-        let state = self.shared.lock();
-        let updates = state.projects.get(&project).into_iter().flat_map(|live| live.updates.iter());
-        updates.flat_map(|record| record.1.iter()).map(|update| update.key.clone()).collect()
+impl Shared {
+    /// Seals what is oldest, up to a record; false where nothing is left.
+    fn seal_piece(&self, until: u64) -> Result<bool, StoreError> {
+        let (through, projects) = {
+            let state = self.lock();
+            let Some(through) = state.piece(self.options.seal_rows_max, until) else { return Ok(false) };
+            let projects: Vec<(ProjectId, Snapshot)> =
+                state.projects.iter().map(|(id, project)| (*id, Snapshot::of(project).through(through))).collect();
+            (through, projects)
+        };
+        let (mut written, mut superseding) = (Vec::new(), Vec::new());
+        for (project, snapshot) in projects {
+            let mut rows: Vec<&Row> = snapshot.unsealed().collect();
+            if !rows.is_empty() {
+                let resolution = dedup::resolve(snapshot.segments(), &snapshot.suspects())?;
+                for (live, new) in snapshot.segments().iter().zip(resolution.segments).filter(|(_, new)| !new.is_empty()) {
+                    let mut rows = [live.superseded.as_slice(), &new].concat();
+                    rows.sort_unstable();
+                    let name = paths::superseded(&live.file.names[0], self.next());
+                    segment::write_file(&*self.options.disk, &live.file.dir, &name, &segment::encode_rows(&rows))?;
+                    superseding.push(Superseding { project, segment: live.file.id, name, rows });
+                }
+                rows.sort_by(|a, b| {
+                    (&a.event.name, a.user, a.event.time, a.seq, a.index).cmp(&(&b.event.name, b.user, b.event.time, b.seq, b.index))
+                });
+                let is_superseded = |row: &&Row| resolution.unsealed.contains(&(row.seq, row.index));
+                let superseded = (0_u32..).zip(&rows).filter(|(_, row)| is_superseded(row)).map(|(at, _)| at).collect();
+                let seqs = span(rows.iter().map(|row| row.seq));
+                let times = span(rows.iter().map(|row| row.event.time.0));
+                written.push((project, self.write_events(project, 0, writer::encode(&rows)?, superseded, seqs, times)?));
+            }
+            let touched: FxHashSet<&ProfileKey> = snapshot.updates().map(|update| &update.key).collect();
+            if !touched.is_empty() {
+                let folded = snapshot.folded(&|key| touched.contains(key))?;
+                written.push((project, self.write_profiles(project, 0, &folded, through)?));
+            }
+        }
+        let change = SegmentChange {
+            add: written.iter().map(|(project, written)| written.row(*project)).collect(),
+            superseded: superseding.iter().map(|change| (change.segment, Some(change.name.clone()))).collect(),
+            sealed_through: Some((0, through as i64)),
+            ..SegmentChange::default()
+        };
+        let ids = self.metastore.publish(&change)?;
+        let mut outdated = Vec::new();
+        {
+            let mut state = self.lock();
+            for ((project, written), id) in written.into_iter().zip(ids) {
+                state.projects.entry(project).or_default().add(written, id);
+            }
+            for change in superseding {
+                let live =
+                    state.projects.entry(change.project).or_default().segments.iter_mut().find(|live| live.file.id == change.segment);
+                if let Some(live) = live {
+                    outdated.extend(live.superseded_name.replace(change.name));
+                    live.superseded = Arc::new(change.rows);
+                }
+            }
+            for project in state.projects.values_mut() {
+                let before = project.unsealed();
+                project.tail.retain(|rows| rows.first().is_some_and(|row| row.seq > through));
+                project.updates.retain(|record| record.0 > through);
+                project.tail_keys.clear();
+                project.suspects.clear();
+                for rows in project.tail.clone() {
+                    project.note_keys(&rows);
+                }
+                self.tail_rows.fetch_sub((before - project.unsealed()) as u64, Ordering::Relaxed);
+            }
+        }
+        outdated.iter().for_each(|name| self.forget_file(name));
+        self.log.forget(through)?;
+        Ok(true)
     }
 
-    fn swap(&self, project: ProjectId, old: Vec<Arc<SegmentFile>>, mut written: Written) -> Result<(), StoreError> {
+    fn next(&self) -> u64 {
+        self.counter.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Removes a file that nothing names any more; what stays behind is removed when the store is opened next.
+    fn forget_file(&self, name: &str) {
+        let _ = self.options.disk.remove(&paths::segment_dir(&self.options.dir).join(name));
+    }
+
+    fn swap(&self, project: ProjectId, old: Vec<Arc<SegmentFile>>, written: Written) -> Result<(), StoreError> {
         let remove: Vec<i64> = old.iter().map(|segment| segment.id).collect();
         let change = SegmentChange { add: vec![written.row(project)], remove: remove.clone(), ..SegmentChange::default() };
-        let ids = self.shared.metastore.publish(&change)?;
-        written.file.id = ids.first().copied().unwrap_or_default();
-        let mut state = self.shared.lock();
-        let live = state.projects.entry(project).or_default();
-        let kind = written.kind;
-        let segments = match kind {
-            SegmentKind::Events => &mut live.segments,
-            SegmentKind::Profiles => &mut live.profile_segments,
-        };
-        segments.retain(|segment| !remove.contains(&segment.id));
-        segments.push(Arc::new(written.file));
-        segments.sort_by_key(|segment| segment.seq_max);
-        drop(state);
+        let id = self.metastore.publish(&change)?.first().copied().unwrap_or_default();
+        {
+            let mut state = self.lock();
+            let live = state.projects.entry(project).or_default();
+            match written.kind {
+                SegmentKind::Events => live.segments.retain(|segment| !remove.contains(&segment.file.id)),
+                SegmentKind::Profiles => live.profile_segments.retain(|segment| !remove.contains(&segment.id)),
+            }
+            live.add(written, id);
+        }
         for segment in old {
             segment.retired.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    fn write_events(&self, project: ProjectId, level: i64, mut rows: Vec<&Row>, repeated: &Keys) -> Result<Written, StoreError> {
-        rows.sort_by(|a, b| {
-            (&a.event.name, a.user, a.event.time, a.seq, a.index).cmp(&(&b.event.name, b.user, b.event.time, b.seq, b.index))
-        });
-        let bytes = segment::encode(&rows)?;
-        let keys: Vec<u128> = rows.iter().map(|row| row.key).collect();
-        let held: Keys = keys.iter().copied().filter(|key| repeated.contains(key)).collect();
-        let filter = Filter::of(keys.into_iter());
-        let (seq_min, seq_max) = span(rows.iter().map(|row| row.seq));
-        let (time_min_ms, time_max_ms) = span(rows.iter().map(|row| row.event.time.0));
-        let name = paths::events(project.0, seq_min, seq_max, self.shared.counter.fetch_add(1, Ordering::Relaxed));
-        let names = vec![name.clone(), paths::keys(&name)];
-        let dir = paths::segment_dir(&self.shared.options.dir);
-        let disk = &*self.shared.options.disk;
-        segment::write_file(disk, &dir, &names[1], &filter.to_bytes(&held))?;
-        segment::write_file(disk, &dir, &names[0], &bytes)?;
+    fn write_events(
+        &self,
+        project: ProjectId,
+        level: i64,
+        encoded: Encoded,
+        superseded: Vec<u32>,
+        (seq_min, seq_max): (u64, u64),
+        (time_min_ms, time_max_ms): (i64, i64),
+    ) -> Result<Written, StoreError> {
+        let filter = Filter::of(encoded.keys.iter().copied());
+        let name = paths::events(project.0, seq_min, seq_max, self.next());
+        let names = vec![name.clone(), paths::index(&name)];
+        let dir = paths::segment_dir(&self.options.dir);
+        let disk = &*self.options.disk;
+        segment::write_file(disk, &dir, &names[1], &segment::encode_index(&encoded.index, &filter))?;
+        let superseded_name = (!superseded.is_empty()).then(|| paths::superseded(&name, self.next()));
+        if let Some(name) = &superseded_name {
+            segment::write_file(disk, &dir, name, &segment::encode_rows(&superseded))?;
+        }
+        segment::write_file(disk, &dir, &names[0], &encoded.bytes)?;
         let file = SegmentFile {
             id: 0,
             level,
-            rows: rows.len() as u64,
-            bytes: bytes.len() as u64,
+            rows: encoded.keys.len() as u64,
+            bytes: encoded.bytes.len() as u64,
             time_min_ms,
             time_max_ms,
             seq_min,
             seq_max,
+            index: encoded.index,
             filter,
-            repeated: held,
             names,
-            disk: self.shared.options.disk.clone(),
+            disk: self.options.disk.clone(),
             dir,
             retired: AtomicBool::new(false),
+            footer: OnceLock::new(),
         };
-        Ok(Written { kind: SegmentKind::Events, file })
+        let live = Live { file: Arc::new(file), superseded: Arc::new(superseded), superseded_name };
+        Ok(Written { kind: SegmentKind::Events, live, columns: encoded.columns, users: encoded.users })
     }
 
     fn write_profiles(
         &self,
         project: ProjectId,
         level: i64,
-        profiles: &BTreeMap<model::ProfileKey, StoredProfile>,
+        profiles: &BTreeMap<ProfileKey, StoredProfile>,
         through: u64,
     ) -> Result<Written, StoreError> {
         let bytes = segment::encode_profiles(profiles.iter())?;
-        let name = paths::profiles(project.0, 0, through, self.shared.counter.fetch_add(1, Ordering::Relaxed));
-        let dir = paths::segment_dir(&self.shared.options.dir);
-        segment::write_file(&*self.shared.options.disk, &dir, &name, &bytes)?;
+        let name = paths::profiles(project.0, 0, through, self.next());
+        let dir = paths::segment_dir(&self.options.dir);
+        segment::write_file(&*self.options.disk, &dir, &name, &bytes)?;
         let file = SegmentFile {
             id: 0,
             level,
@@ -207,19 +245,54 @@ impl Store {
             time_max_ms: 0,
             seq_min: 0,
             seq_max: through,
+            index: Index::default(),
             filter: Filter::default(),
-            repeated: Keys::default(),
             names: vec![name],
-            disk: self.shared.options.disk.clone(),
+            disk: self.options.disk.clone(),
             dir,
             retired: AtomicBool::new(false),
+            footer: OnceLock::new(),
         };
-        Ok(Written { kind: SegmentKind::Profiles, file })
+        let live = Live { file: Arc::new(file), superseded: Arc::default(), superseded_name: None };
+        Ok(Written { kind: SegmentKind::Profiles, live, columns: String::new(), users: (0, u128::MAX) })
     }
 }
 
-fn updates_in(project: &crate::ProjectState) -> usize {
-    project.updates.iter().map(|record| record.1.len()).sum()
+impl State {
+    /// The last record of the oldest piece that is worth a segment, no later than `until`.
+    fn piece(&self, rows_max: u64, until: u64) -> Option<u64> {
+        let events =
+            self.projects.values().flat_map(|project| &project.tail).filter_map(|rows| Some((rows.first()?.seq, rows.len() as u64)));
+        let updates = self.projects.values().flat_map(|project| &project.updates).map(|record| (record.0, record.1.len() as u64));
+        let mut records: Vec<(u64, u64)> = events.chain(updates).filter(|(seq, _)| *seq <= until).collect();
+        records.sort_unstable();
+        let mut rows = 0;
+        let piece = records.iter().take_while(|(_, count)| {
+            let fits = rows < rows_max;
+            rows += count;
+            fits
+        });
+        piece.last().map(|(seq, _)| *seq)
+    }
+}
+
+impl ProjectState {
+    fn unsealed(&self) -> usize {
+        self.tail.iter().map(|rows| rows.len()).sum::<usize>() + self.updates.iter().map(|record| record.1.len()).sum::<usize>()
+    }
+
+    /// Makes a written segment live under its id; profile segments stand in the order of the log.
+    fn add(&mut self, written: Written, id: i64) {
+        let Written { kind, mut live, .. } = written;
+        Arc::get_mut(&mut live.file).expect("nobody else has a segment that is not live yet").id = id;
+        match kind {
+            SegmentKind::Events => self.segments.push(live),
+            SegmentKind::Profiles => {
+                self.profile_segments.push(live.file);
+                self.profile_segments.sort_by_key(|segment| segment.seq_max);
+            }
+        }
+    }
 }
 
 fn span<T: Ord + Copy + Default>(values: impl Iterator<Item = T> + Clone) -> (T, T) {
@@ -228,24 +301,25 @@ fn span<T: Ord + Copy + Default>(values: impl Iterator<Item = T> + Clone) -> (T,
 
 impl Written {
     fn row(&self, project: ProjectId) -> NewSegment {
+        let file = &self.live.file;
         NewSegment {
             project,
             kind: self.kind,
-            level: self.file.level,
+            level: file.level,
             sort_order: schema::SORT_ORDER.to_owned(),
-            time_min_ms: self.file.time_min_ms,
-            time_max_ms: self.file.time_max_ms,
-            user_min: [0; 16],
-            user_max: [255; 16],
-            rows: self.file.rows as i64,
-            bytes: self.file.bytes as i64,
+            time_min_ms: file.time_min_ms,
+            time_max_ms: file.time_max_ms,
+            user_min: self.users.0.to_be_bytes(),
+            user_max: self.users.1.to_be_bytes(),
+            rows: file.rows as i64,
+            bytes: file.bytes as i64,
             partition: 0,
-            seq_min: self.file.seq_min as i64,
-            seq_max: self.file.seq_max as i64,
+            seq_min: file.seq_min as i64,
+            seq_max: file.seq_max as i64,
             identity_seq: 0,
-            columns: String::new(),
-            path: self.file.names[0].clone(),
-            superseded_path: self.file.names.get(1).cloned(),
+            columns: self.columns.clone(),
+            path: file.names[0].clone(),
+            superseded_path: self.live.superseded_name.clone(),
             deleted_path: None,
             format_version: schema::FORMAT_VERSION,
         }

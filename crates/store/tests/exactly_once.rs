@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use common::{PROJECT, appended, directory, event, events, metastore, options, update};
+use model::value::ValueRef;
 use model::{TimeRange, Value};
 use store::disk::RealDisk;
-use store::{ScanRequest, Store};
+use store::{ScanRequest, Store, Wanted};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().expect("a runtime")
@@ -93,13 +94,17 @@ fn a_duplicate_counts_once_and_the_newest_authenticated_row_wins() {
             let snapshot = store.snapshot(PROJECT).expect("it opened");
             assert_eq!(events(&snapshot, false).len(), 3, "an export has them all");
             let mut rows = Vec::new();
-            let request = ScanRequest { events: None, range: TimeRange::ALL, properties: true, ids: false, dedup: true };
-            let scanned = snapshot.scan(&request, &mut |event, _| {
-                rows.push(event.properties.get("row").and_then(Value::as_f64));
+            let properties = Wanted::Named(vec!["row".to_owned()]);
+            let request = ScanRequest { events: None, range: TimeRange::ALL, properties, ids: false, dedup: true };
+            let scanned = snapshot.scan(&request, |batch| {
+                rows.extend((0..batch.len()).map(|row| match batch.columns()[0].value(row) {
+                    Some(ValueRef::Int(row)) => row,
+                    _ => -1,
+                }));
                 true
             });
             scanned.expect("it reads");
-            assert_eq!(rows, [Some(f64::from(winner))], "seals {seals:03b}, authenticated {authenticated:?}");
+            assert_eq!(rows, [winner], "seals {seals:03b}, authenticated {authenticated:?}");
         }
     }
 }

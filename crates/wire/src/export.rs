@@ -1,8 +1,8 @@
 //! `export`: raw events, one JSON object a line (`contract/read.md` 3.4).
 
+use model::EventRef;
 use model::report::Export;
-use model::value::Properties;
-use model::{Event, Value};
+use model::value::ValueRef;
 
 use crate::dates::Calendar;
 use crate::json;
@@ -38,18 +38,21 @@ fn flag(params: &Params, name: &str) -> Result<bool, String> {
 }
 
 /// Writes one line: `event` and `properties`, `time` first.
-pub fn line(event: &Event, time_in_ms: bool, out: &mut String) {
+pub fn line(event: &EventRef<'_>, time_in_ms: bool, out: &mut String) {
     out.push_str("{\"event\":");
-    json::write_string(&event.name, out);
+    json::write_string(event.name, out);
     let time = if time_in_ms { event.time.0 } else { event.time.seconds() };
-    let mut properties = Properties::with_capacity(event.properties.len() + 3);
-    properties.insert("time".to_owned(), Value::from(time));
-    properties.insert("distinct_id".to_owned(), Value::String(event.distinct_id.clone()));
-    properties.insert("$insert_id".to_owned(), Value::String(event.insert_id.clone()));
-    for (name, value) in &event.properties {
-        properties.insert(name.clone(), value.clone());
-    }
-    out.push_str(",\"properties\":");
-    json::write(&Value::Object(properties), out);
-    out.push_str("}\n");
+    out.push_str(",\"properties\":{\"time\":");
+    json::write_ref(ValueRef::Int(time), out);
+    out.push_str(",\"distinct_id\":");
+    json::write_string(event.distinct_id, out);
+    out.push_str(",\"$insert_id\":");
+    json::write_string(event.insert_id, out);
+    (event.properties)(&mut |name, value| {
+        out.push(',');
+        json::write_string(name, out);
+        out.push(':');
+        json::write_ref(value, out);
+    });
+    out.push_str("}}\n");
 }

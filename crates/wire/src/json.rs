@@ -1,6 +1,8 @@
 //! JSON to values and back. Numbers keep their spelling; lone surrogates become U+FFFD instead of an error.
 
-use model::value::{Number, Properties, Value};
+use std::fmt::Write;
+
+use model::value::{Number, Properties, Value, ValueRef};
 
 /// Nothing deeper than this is read.
 pub const DEPTH_MAX: usize = 64;
@@ -234,6 +236,24 @@ pub fn write_spaced(value: &Value, out: &mut String) {
     write_with(value, out, ", ", ": ");
 }
 
+/// Writes a value that lives in a column.
+pub fn write_ref(value: ValueRef<'_>, out: &mut String) {
+    // A string takes every write.
+    let _ = match value {
+        ValueRef::Text(text) => {
+            write_string(text, out);
+            Ok(())
+        }
+        ValueRef::Int(int) => write!(out, "{int}"),
+        ValueRef::Float(float) => write!(out, "{float:?}"),
+        ValueRef::Bool(flag) => write!(out, "{flag}"),
+        ValueRef::Other(value) => {
+            self::write(value, out);
+            Ok(())
+        }
+    };
+}
+
 fn write_with(value: &Value, out: &mut String, comma: &str, colon: &str) {
     match value {
         Value::Null => out.push_str("null"),
@@ -268,17 +288,23 @@ fn write_with(value: &Value, out: &mut String, comma: &str, colon: &str) {
 /// Writes a JSON string.
 pub fn write_string(text: &str, out: &mut String) {
     out.push('"');
-    for char in text.chars() {
-        match char {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            control if control < ' ' => out.push_str(&format!("\\u{:04x}", u32::from(control))),
-            plain => out.push(plain),
+    let mut plain_from = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        if byte >= b' ' && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.push_str(&text[plain_from..at]);
+        plain_from = at + 1;
+        match byte {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            control => out.push_str(&format!("\\u{control:04x}")),
         }
     }
+    out.push_str(&text[plain_from..]);
     out.push('"');
 }
 

@@ -101,7 +101,8 @@ fn filled(text: &str, now_ms: i64) -> String {
         let start = text[..end].rfind('«').expect("» closes something");
         let inner = &text[start + '«'.len_utf8()..end];
         let (name, rest) = inner.split_once(' ').unwrap_or((inner, ""));
-        let offset = |prefix: &str| name.strip_prefix(prefix).and_then(|rest| if rest.is_empty() { Some(0) } else { rest.parse::<i64>().ok() });
+        let offset =
+            |prefix: &str| name.strip_prefix(prefix).and_then(|rest| if rest.is_empty() { Some(0) } else { rest.parse::<i64>().ok() });
         let value = if let Some(offset) = offset("now_ms") {
             (now_ms + offset).to_string()
         } else if let Some(offset) = offset("now") {
@@ -178,7 +179,8 @@ fn send(fixture: &Fixture, case: &Case, now_ms: i64) -> (u16, Vec<(String, Strin
         headers.push_str("\nContent-Encoding: gzip");
     }
     let headers: String = headers.lines().filter(|line| !line.is_empty()).map(|line| format!("{line}\r\n")).collect();
-    let length = if body.is_empty() && method.eq_ignore_ascii_case("get") { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let length =
+        if body.is_empty() && method.eq_ignore_ascii_case("get") { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     let head = format!("{method} {path} HTTP/1.1\r\nHost: sluice.test\r\nConnection: close\r\n{length}{headers}\r\n");
     exchange(&fixture.server.base, &head, &body)
 }
@@ -268,7 +270,12 @@ fn every_case_holds() {
                 let wrong = complaints(&case, now_ms, &got);
                 if !wrong.is_empty() {
                     let (shown, body) = (path.strip_prefix(&root).unwrap_or(path).display(), String::from_utf8_lossy(&got.2));
-                    failures.push(format!("{shown}: {}\n  {}\n  got: {}", case.title, wrong.join("\n  "), body.chars().take(600).collect::<String>()));
+                    failures.push(format!(
+                        "{shown}: {}\n  {}\n  got: {}",
+                        case.title,
+                        wrong.join("\n  "),
+                        body.chars().take(600).collect::<String>()
+                    ));
                 }
             }
         }

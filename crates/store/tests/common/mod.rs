@@ -8,7 +8,7 @@ use metastore::{Metastore, NewProject};
 use model::value::Properties;
 use model::{Event, ProfileKey, ProfileOp, ProfileUpdate, ProjectId, TimeRange, Timestamp, Value};
 use store::disk::Disk;
-use store::{ProfileKind, ScanRequest, Snapshot, StoreOptions};
+use store::{ProfileKind, ScanRequest, Snapshot, StoreOptions, Wanted};
 
 /// The project of every test.
 pub const PROJECT: ProjectId = ProjectId(1);
@@ -63,12 +63,13 @@ pub fn update(number: u32) -> ProfileUpdate {
 }
 
 /// The numbers of all events, sorted.
+#[allow(dead_code, reason = "not every test file counts")]
 pub fn events(snapshot: &Snapshot, dedup: bool) -> Vec<u32> {
     let mut found = Vec::new();
-    let request = ScanRequest { events: None, range: TimeRange::ALL, properties: false, ids: true, dedup };
+    let request = ScanRequest { events: None, range: TimeRange::ALL, properties: Wanted::Named(Vec::new()), ids: true, dedup };
     snapshot
-        .scan(&request, &mut |event, _| {
-            found.push(event.insert_id.parse().expect("ids are numbers"));
+        .scan(&request, |batch| {
+            found.extend((0..batch.len()).map(|row| batch.insert_id(row).parse::<u32>().expect("ids are numbers")));
             true
         })
         .expect("every live segment reads");
