@@ -175,27 +175,34 @@ impl Places<'_> {
     }
 }
 
-/// Equal ranges of numbers with round bounds, half open.
+/// Equal ranges of numbers with round bounds, half open except the last.
 struct Ranges {
     width: f64,
+    last: i64,
 }
 
 impl Ranges {
     /// The narrowest ranges of 1, 2 or 5 times a power of ten of which at most `ranges_max` cover what lies between two numbers.
     fn of(least: f64, most: f64, ranges_max: usize) -> Self {
-        let mut ranges = Self { width: 1.0 };
-        let steps = [2.0, 2.5, 2.0];
-        for step in steps.iter().cycle() {
-            if least > most || (most / ranges.width).floor() - (least / ranges.width).floor() < ranges_max as f64 {
+        let mut width = 1.0;
+        for step in [2.0, 2.5, 2.0].iter().cycle() {
+            let (first, last) = ((least / width).floor(), Self::last(least, most, width));
+            if least > most || last - first < ranges_max as f64 {
                 break;
             }
-            ranges.width *= step;
+            width *= step;
         }
-        ranges
+        Self { width, last: Self::last(least, most, width) as i64 }
+    }
+
+    /// The range of the greatest number: where it stands on a bound, the range below it, unless that has nothing else.
+    fn last(least: f64, most: f64, width: f64) -> f64 {
+        let last = (most / width).floor();
+        if last * width == most && least < most { last - 1.0 } else { last }
     }
 
     fn index(&self, number: f64) -> i64 {
-        (number / self.width).floor() as i64
+        ((number / self.width).floor() as i64).min(self.last)
     }
 
     /// `2,000 - 2,100`

@@ -1,7 +1,7 @@
 //! What every handler shares.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use metastore::{CredentialTable, Metastore};
@@ -30,6 +30,8 @@ pub(crate) struct Counts {
     pub events: AtomicU64,
     pub updates: AtomicU64,
     pub rejected: AtomicU64,
+    /// Records that had an API secret in the place of the token.
+    pub leaked_secrets: AtomicU64,
     /// Events for unknown tokens, by the token's last 4 characters.
     pub unknown_tokens: Mutex<HashMap<String, u64>>,
 }
@@ -64,6 +66,14 @@ impl App {
             *current = table;
         }
         Ok(())
+    }
+
+    /// Whether an API secret stands where a token should; its owner must know that it went out into the open.
+    pub(crate) fn is_secret(&self, table: &CredentialTable, token: &str) -> bool {
+        let Some(secret) = table.secrets.get(&metastore::sha256(token.as_bytes())) else { return false };
+        self.counts.leaked_secrets.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(project.id = %secret.project, "an API secret was sent in the place of the project token: reset it");
+        true
     }
 
     /// Counts an event whose token nobody owns.

@@ -7,11 +7,12 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use metastore::{CredentialTable, Legacy, Project, sha256};
-use model::{AccessRight, ProjectId, Timestamp};
+use model::{AccessRight, ProjectId, Role, Timestamp};
 use wire::params::Params;
 use wire::signature::{self, SignatureError};
 
 use crate::app::App;
+use crate::listen::AsSent;
 use crate::queue::Place;
 use crate::{clock, compress, ingest};
 
@@ -41,6 +42,9 @@ impl ReadAccess {
 /// A refusal: status and text.
 pub(crate) struct Refusal(pub u16, pub String);
 
+/// What a client is asked for with a 401.
+pub(crate) const CHALLENGE: &str = "Basic realm=\"sluice\"";
+
 const BAD_SECRET: &str = "Unauthorized, invalid project secret. See docs for more information: https://developer.mixpanel.com/reference/authentication#project-secret";
 
 impl FromRequest<Arc<App>> for ReadAccess {
@@ -49,7 +53,8 @@ impl FromRequest<Arc<App>> for ReadAccess {
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Response> {
         let (parts, body) = request.into_parts();
         let uri = parts.extensions.get::<axum::extract::OriginalUri>().map_or(&parts.uri, |original| &original.0);
-        let shown = uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+        let sent = parts.extensions.get::<AsSent>().map_or(uri, |sent| &sent.0);
+        let shown = sent.path_and_query().map(ToString::to_string).unwrap_or_default();
         let Ok(body) = ingest::collect(app, body, 1 << 20).await else { return Err(error(413, &shown, "request body is too large")) };
         let params = Params::parse(uri.query().unwrap_or_default(), Some(&body).filter(|body| !body.is_empty()).map(|body| &body[..]));
         let (names, right) = crate::routes::knows(uri.path());
@@ -77,7 +82,7 @@ pub(crate) fn error(status: u16, request: &str, text: &str) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
     let mut response = (status, [(header::CONTENT_TYPE, "application/json")], wire::error::body(request, text)).into_response();
     if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, axum::http::HeaderValue::from_static("Basic realm=\"sluice\""));
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, axum::http::HeaderValue::from_static(CHALLENGE));
     }
     response
 }
@@ -240,8 +245,10 @@ pub(crate) fn prove_import(
         },
         Some(Basic::Account(user, secret)) => match account(table, &user, &secret, project_id, now) {
             Err(Refusal(400, _)) => Err(Refusal(401, BAD_SECRET.to_owned())),
-            Err(Refusal(401, _)) if !table.service_accounts.contains_key(&user) => Err(Refusal(401, "Invalid credentials".to_owned())),
             Err(Refusal(401, _)) => Err(Refusal(401, "Invalid credentials".to_owned())),
+            Ok(_) if table.service_accounts.get(&user).is_some_and(|account| account.role < Role::Admin) => {
+                Err(Refusal(403, "the service account needs the role admin or owner to import".to_owned()))
+            }
             other => other.map(authenticated),
         },
         None => match api_key.and_then(|key| table.keys.get(key)) {

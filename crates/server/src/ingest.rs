@@ -1,11 +1,13 @@
 //! `/track`, `/engage`, `/groups`, `/import`: read, decode, store, and only then answer.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
@@ -13,13 +15,14 @@ use http_body_util::{BodyExt, Limited};
 use model::{Event, ProfileUpdate, ProjectId};
 use store::StoreError;
 use wire::body::{BodyError, Limits};
-use wire::dialect::{Endpoint, Reply, reply};
+use wire::dialect::{Endpoint, Reply, identity_refused, reply};
 use wire::track::{Record, Rejection, Rules};
 use wire::{body, engage, track};
 
 use crate::app::App;
 use crate::auth::{self, Refusal};
 use crate::clock;
+use crate::listen::Peer;
 
 const LIMITS: Limits = Limits { decoded_bytes_max: 10 * 1024 * 1024, records_max: 2000 };
 
@@ -56,19 +59,35 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     if endpoint == Endpoint::Import {
         match auth::prove_import(&table, &parts.headers, options.api_key.as_deref(), options.project_id.as_deref(), now) {
             Ok(proven) => writer = proven,
-            Err(Refusal(status, text)) => return respond(Reply::refused(status, &text)),
+            Err(Refusal(status, text)) => {
+                let mut response = respond(Reply::refused(status, &text));
+                if status == 401 {
+                    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(auth::CHALLENGE));
+                }
+                return response;
+            }
         }
     }
     let records = match records {
         Ok(records) => records,
         Err(error) => return respond(reply(endpoint, &options, 0, &[], Some(&error))),
     };
+    if endpoint == Endpoint::Import && options.strict && records.iter().any(track::is_identity_verb) {
+        return respond(identity_refused());
+    }
+    let address_id = options.ip.then(|| address(&parts)).flatten().map(|address| {
+        let token = writer.project.map(|project| project.to_string()).unwrap_or_default();
+        let hash = metastore::sha256(format!("{token} {address}").as_bytes());
+        u128::from_be_bytes(hash[..16].try_into().expect("a hash has 32 bytes"))
+    });
     let rules = Rules {
         import: endpoint == Endpoint::Import,
         strict: options.strict,
         credentialed: writer.project.is_some(),
         authenticated: writer.authenticated,
         now,
+        address_id,
+        lossy: options.lossy,
     };
     let mut new_insert_id = || {
         let mut bytes = [0u8; 16];
@@ -83,6 +102,10 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
             match track::event(index, record, rules, &mut new_insert_id) {
                 Record::Good { token, item } => match writer.project.or_else(|| table.tokens.get(&token).copied()) {
                     Some(project) => events.entry(project).or_default().push(item),
+                    None if app.is_secret(&table, &token) => {
+                        rejections.push(secret_in_place_of_token(index));
+                        continue;
+                    }
                     None => app.count_unknown(&token),
                 },
                 Record::Dropped => {}
@@ -95,6 +118,10 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
             match engage::updates(index, record, endpoint == Endpoint::Groups, now) {
                 Record::Good { token, item } => match table.tokens.get(&token) {
                     Some(project) => updates.entry(*project).or_default().extend(item),
+                    None if app.is_secret(&table, &token) => {
+                        rejections.push(secret_in_place_of_token(index));
+                        continue;
+                    }
                     None => app.count_unknown(&token),
                 },
                 Record::Dropped => {}
@@ -127,6 +154,18 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         response.headers_mut().insert(header::LOCATION, target);
     }
     response
+}
+
+fn secret_in_place_of_token(index: usize) -> Rejection {
+    let message = "an API secret stands in the place of the project token";
+    Rejection { index, insert_id: String::new(), field: "properties.token".to_owned(), message: message.to_owned(), verbose: message }
+}
+
+/// The address of the client: of the connection, or what a proxy on this machine says that it is.
+fn address(parts: &Parts) -> Option<IpAddr> {
+    let peer = parts.extensions.get::<Peer>()?.0.ip();
+    let forwarded = parts.headers.get("x-forwarded-for").and_then(|value| value.to_str().ok()).filter(|_| peer.is_loopback());
+    forwarded.and_then(|list| list.rsplit(',').next()?.trim().parse().ok()).or(Some(peer))
 }
 
 /// The target of a redirect, where the settings name its host.

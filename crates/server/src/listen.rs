@@ -1,10 +1,11 @@
 //! The accept loop: timeouts for headers, any-case methods, normal paths, TLS, graceful shutdown.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::Method;
+use axum::http::{Method, Uri};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -20,6 +21,14 @@ use crate::tls::Certificate;
 const HEAD_BYTES_MAX: usize = 256 * 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Who is at the other end of the connection, as an extension of every request.
+#[derive(Clone, Copy)]
+pub(crate) struct Peer(pub SocketAddr);
+
+/// The URI as it was sent, before its path was put into its normal form.
+#[derive(Clone)]
+pub(crate) struct AsSent(pub Uri);
 
 /// How a listener answers.
 #[derive(Clone)]
@@ -42,7 +51,7 @@ impl Listener {
                 accepted = listener.accept() => accepted,
                 _ = shutdown.wait_for(|stop| *stop) => break,
             };
-            let Ok((socket, _)) = accepted else {
+            let Ok((socket, peer)) = accepted else {
                 // Out of file descriptors, most likely: others will close theirs.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
@@ -51,12 +60,12 @@ impl Listener {
             let (this, watcher) = (self.clone(), graceful.watcher());
             tokio::spawn(async move {
                 match &this.certificate {
-                    None => this.connection(socket, watcher).await,
+                    None => this.connection(socket, Peer(peer), watcher).await,
                     Some(certificate) => {
                         let acceptor = TlsAcceptor::from(certificate.current());
                         // Whoever cannot shake hands, or takes too long, is not served.
                         if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await {
-                            this.connection(stream, watcher).await;
+                            this.connection(stream, Peer(peer), watcher).await;
                         }
                     }
                 }
@@ -67,14 +76,16 @@ impl Listener {
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await;
     }
 
-    async fn connection<S>(&self, stream: S, watcher: hyper_util::server::graceful::Watcher)
+    async fn connection<S>(&self, stream: S, peer: Peer, watcher: hyper_util::server::graceful::Watcher)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let router = TowerToHyperService::new(self.router.clone());
         let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(peer);
             if let Some(uri) = crate::routes::normal(request.uri()) {
-                *request.uri_mut() = uri;
+                let sent = std::mem::replace(request.uri_mut(), uri);
+                request.extensions_mut().insert(AsSent(sent));
             }
             // One SDK names its methods in lower case.
             if let Ok(method) = Method::from_bytes(request.method().as_str().to_ascii_uppercase().as_bytes()) {

@@ -240,7 +240,7 @@ async fn aggregate(access: &ReadAccess, average: bool) -> Response {
         Err(text) => return refused(access, &text),
     };
     match access.app.engine.aggregate(access.project.id, &report).await {
-        Ok(answered) => answer(access, wire_segmentation::render_aggregate(&report, &answered)),
+        Ok(answered) => answer(access, wire_segmentation::render_aggregate(&report, &answered, clock::now())),
         Err(cause) => failed(access, &cause),
     }
 }
@@ -283,6 +283,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
         ("sluice_events_accepted_total", count(&app.counts.events)),
         ("sluice_profile_updates_accepted_total", count(&app.counts.updates)),
         ("sluice_records_rejected_total", count(&app.counts.rejected)),
+        ("sluice_leaked_secret_records_total", count(&app.counts.leaked_secrets)),
         ("sluice_unknown_token_records_total", unknown),
         ("sluice_tail_rows", stats.tail_rows),
         ("sluice_segments", stats.segments),

@@ -9,7 +9,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use model::Value;
 
 use crate::json;
-use crate::params::form;
+use crate::params::{form, form_lossy};
 
 /// How much a request may hold.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +48,10 @@ pub struct Options {
     pub api_key: Option<String>,
     /// Project of a service account.
     pub project_id: Option<String>,
+    /// The sender's address stands for the user where a record names nobody.
+    pub ip: bool,
+    /// Some of the text was not UTF-8.
+    pub lossy: bool,
 }
 
 /// Reads options and records. Options are there even when the data is broken.
@@ -57,12 +61,18 @@ pub fn decode(query: &str, content_encoding: Option<&str>, body: &[u8], limits: 
         Ok(body) => body,
         Err(error) => return (options(&pairs), Err(error)),
     };
-    let text = String::from_utf8(body).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    let mut lossy = false;
+    let text = String::from_utf8(body).unwrap_or_else(|error| {
+        lossy = true;
+        String::from_utf8_lossy(error.as_bytes()).into_owned()
+    });
     let text = text.trim_start_matches('\u{feff}').trim();
     let records = if text.starts_with(['{', '[']) {
         raw(text)
     } else {
-        pairs.extend(form(text.as_bytes()));
+        let (fields, broken) = form_lossy(text.as_bytes());
+        pairs.extend(fields);
+        lossy |= broken;
         match pairs.iter().find(|(name, _)| name == "data") {
             Some((_, data)) => unescape(data).and_then(|text| raw(&text)),
             None => Err(BodyError::Malformed("data, missing or empty".to_owned())),
@@ -70,7 +80,7 @@ pub fn decode(query: &str, content_encoding: Option<&str>, body: &[u8], limits: 
     };
     let records = records
         .and_then(|records| if records.len() > limits.records_max { Err(BodyError::TooMany(limits.records_max)) } else { Ok(records) });
-    (options(&pairs), records)
+    (Options { lossy, ..options(&pairs) }, records)
 }
 
 fn options(pairs: &[(String, String)]) -> Options {
@@ -84,6 +94,8 @@ fn options(pairs: &[(String, String)]) -> Options {
         redirect: get("redirect"),
         api_key: get("api_key"),
         project_id: get("project_id"),
+        ip: truthy("ip"),
+        lossy: false,
     }
 }
 

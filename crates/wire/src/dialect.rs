@@ -51,6 +51,18 @@ impl Reply {
     }
 }
 
+/// Refuses a whole strict batch that holds identity verbs (`contract/write.md` 1.2).
+pub fn identity_refused() -> Reply {
+    let text = "identity events are not allowed when project is using simplified identity management";
+    let error = "some data points in the request failed validation";
+    Reply::json(
+        400,
+        format!(
+            "{{\"code\":400,\"error\":\"{error}\",\"failed_records\":[\"{text}\"],\"num_records_imported\":0,\"status\":\"Bad Request\"}}"
+        ),
+    )
+}
+
 /// Answers a request of which `accepted` records were taken.
 pub fn reply(endpoint: Endpoint, options: &Options, accepted: usize, rejections: &[Rejection], error: Option<&BodyError>) -> Reply {
     if let (Endpoint::Import, Some(BodyError::TooLarge(max))) = (endpoint, error) {

@@ -57,21 +57,28 @@ impl Params {
 
 /// Splits and decodes a form or query string. Bytes that are not UTF-8 become U+FFFD.
 pub fn form(text: &[u8]) -> Vec<(String, String)> {
+    form_lossy(text).0
+}
+
+/// As [`form`], and whether there were bytes that are not UTF-8.
+pub(crate) fn form_lossy(text: &[u8]) -> (Vec<(String, String)>, bool) {
+    let mut lossy = false;
     let pieces = text.split(|byte| *byte == b'&').filter(|piece| !piece.is_empty());
-    let pair = |piece: &[u8]| {
+    let mut pair = |piece: &[u8]| {
         let (name, value) = match piece.iter().position(|byte| *byte == b'=') {
             Some(at) => (&piece[..at], &piece[at + 1..]),
             None => (piece, &b""[..]),
         };
-        (decode(name), decode(value))
+        (decode(name, &mut lossy), decode(value, &mut lossy))
     };
-    pieces
+    let pairs = pieces
         .map(|piece| pair(piece.strip_prefix(b"?").unwrap_or(piece)))
         .filter(|(name, value)| !(name.is_empty() && value.is_empty()))
-        .collect()
+        .collect();
+    (pairs, lossy)
 }
 
-fn decode(text: &[u8]) -> String {
+fn decode(text: &[u8], lossy: &mut bool) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut at = 0;
     while at < text.len() {
@@ -86,7 +93,10 @@ fn decode(text: &[u8]) -> String {
         }
         at += 1;
     }
-    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    String::from_utf8(bytes).unwrap_or_else(|error| {
+        *lossy = true;
+        String::from_utf8_lossy(error.as_bytes()).into_owned()
+    })
 }
 
 /// Percent-encodes a value for a query string.

@@ -1,10 +1,10 @@
 //! `engage` as a report: pages of profiles (`contract/read.md` 3.9).
 
+use model::Value;
 use model::report::{Engage, EngageAnswer, Sort};
-use model::{Value, profile};
 
 use crate::params::Params;
-use crate::segmentation::{join, names};
+use crate::segmentation::{computed_at, join, names};
 use crate::{expression, json};
 
 /// What the endpoint knows.
@@ -87,11 +87,10 @@ pub fn render(answer: &EngageAnswer) -> String {
     out.push_str(&format!("], \"page\": {}, \"session_id\": ", answer.page));
     json::write_string(&answer.session_id, &mut out);
     out.push_str(&format!(
-        ", \"page_size\": {}, \"total\": {}, \"status\": \"ok\", \"computed_at\": \"{}.{:06}+00:00\"}}",
+        ", \"page_size\": {}, \"total\": {}, \"status\": \"ok\", \"computed_at\": \"{}\"}}",
         answer.page_size,
         answer.total,
-        profile::wall_time(answer.computed_at),
-        answer.computed_at.0.rem_euclid(1000) * 1000,
+        computed_at(answer.computed_at),
     ));
     out
 }

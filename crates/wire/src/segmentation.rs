@@ -3,7 +3,7 @@
 use jiff::civil::Date;
 use model::filter::Expr;
 use model::report::{Aggregate, AggregateAnswer, Breakdown, Buckets, Counting, EventNames, RankedAnswer, Series, SeriesAnswer, Unit};
-use model::{TimeRange, Value};
+use model::{TimeRange, Timestamp, Value};
 
 use crate::dates::{Calendar, parse_date};
 use crate::params::Params;
@@ -221,8 +221,8 @@ pub fn render_csv(series: &Series, answer: &SeriesAnswer) -> String {
 }
 
 /// Writes the answer of `segmentation/sum` and `segmentation/average`.
-pub fn render_aggregate(report: &Aggregate, answer: &AggregateAnswer) -> String {
-    let mut out = String::from("{\"status\": \"ok\", \"results\": {");
+pub fn render_aggregate(report: &Aggregate, answer: &AggregateAnswer, now: Timestamp) -> String {
+    let mut out = format!("{{\"status\": \"ok\", \"computed_at\": \"{}\", \"results\": {{", computed_at(now));
     join(&mut out, report.buckets.labels.iter().zip(&answer.numbers), |out, (label, number)| {
         json::write_string(label, out);
         out.push_str(": ");
@@ -230,6 +230,11 @@ pub fn render_aggregate(report: &Aggregate, answer: &AggregateAnswer) -> String 
     });
     out.push_str("}}");
     out
+}
+
+/// When an answer was computed: `2026-01-31T23:59:59.123000+00:00`.
+pub fn computed_at(at: Timestamp) -> String {
+    format!("{}.{:06}+00:00", model::profile::wall_time(at), at.0.rem_euclid(1000) * 1000)
 }
 
 /// Writes the answer of `events/names`.

@@ -49,11 +49,16 @@ pub struct Rules {
     pub authenticated: bool,
     /// The time of receipt.
     pub now: Timestamp,
+    /// Stands for the sender where a record names nobody: a hash of the address, where the request asked for it with `ip=1`.
+    pub address_id: Option<u128>,
+    /// Some of the request's text was not UTF-8.
+    pub lossy: bool,
 }
 
 const TEXT_CHARS_MAX: usize = 255;
 const PROPERTIES_MAX: usize = 255;
 const NESTING_MAX: usize = 10;
+const DEVICE: &str = "$device:";
 const TRACK_AGE_MAX_MS: i64 = 5 * 24 * 3_600_000;
 const BAD_IDS: &[&str] = &[
     "00000000-0000-0000-0000-000000000000",
@@ -74,6 +79,12 @@ const BAD_IDS: &[&str] = &[
     "[]",
     "{}",
 ];
+
+/// Whether a record is one of the verbs that a project with simplified identity does not take by strict `/import`.
+pub fn is_identity_verb(record: &Value) -> bool {
+    let Value::Object(record) = record else { return false };
+    matches!(record.get("event").and_then(Value::as_str), Some("$identify" | "$create_alias" | "$merge"))
+}
 
 /// Reads one record. `new_insert_id` makes an id for events that bring none.
 pub fn event(index: usize, record: &Value, rules: Rules, new_insert_id: &mut dyn FnMut() -> String) -> Record<Event> {
@@ -139,6 +150,13 @@ pub fn event(index: usize, record: &Value, rules: Rules, new_insert_id: &mut dyn
     if name == "$identify" && given.as_deref() == Some("") {
         return refuse(&insert_id, "properties.distinct_id", "must not be missing", "distinct_id, missing or empty");
     }
+    if strict && rules.lossy {
+        let broken = sent.iter().find(|(_, value)| value.as_str().is_some_and(|text| text.contains('\u{fffd}')));
+        if let Some((name, _)) = broken {
+            let message = format!("properties.{name} is invalid: string should be valid utf8");
+            return Record::Refused(Rejection { index, insert_id, field: format!("properties.{name}"), message, verbose: NO_DATA });
+        }
+    }
     if strict {
         match &given {
             None if user_id.is_none() && device_id.is_none() => {
@@ -162,9 +180,19 @@ pub fn event(index: usize, record: &Value, rules: Rules, new_insert_id: &mut dyn
             return refuse(&insert_id, "$insert_id", "must not be one of the disallowed values", NO_DATA);
         }
     }
-    let device = || device_id.map(|id| format!("$device:{}", id.strip_prefix("$device:").unwrap_or(&id)));
-    // Simplified identity: what the SDK knows about user and device wins over the id that it sent.
-    let distinct_id = user_id.or_else(device).or(given).unwrap_or_default();
+    // Simplified identity: what the SDK knows about user and device wins over the id that it sent; an id alone says which it is.
+    let mut known = None;
+    if user_id.is_none() && device_id.is_none() {
+        known = given.as_deref().filter(|id| !id.is_empty()).map(|id| match id.strip_prefix(DEVICE) {
+            Some(device) => ("$device_id", device.to_owned()),
+            None => ("$user_id", id.to_owned()),
+        });
+    }
+    let device = || device_id.map(|id| format!("{DEVICE}{}", id.strip_prefix(DEVICE).unwrap_or(&id)));
+    let mut distinct_id = user_id.or_else(device).or(given).unwrap_or_default();
+    if let Some(address) = rules.address_id.filter(|_| distinct_id.is_empty()) {
+        distinct_id = format!("{address:032x}");
+    }
     if insert_id.is_empty() {
         // The mobile SDKs send no `$insert_id` but an id of the event in their metadata.
         let metadata = match record.get("$mp_metadata") {
@@ -180,6 +208,9 @@ pub fn event(index: usize, record: &Value, rules: Rules, new_insert_id: &mut dyn
         if !taken_out && properties.len() < PROPERTIES_MAX {
             properties.insert(truncated(name), bounded(value, 1));
         }
+    }
+    if let Some((name, id)) = known {
+        properties.entry(name.to_owned()).or_insert_with(|| Value::String(truncated(&id)));
     }
     if rules.import {
         properties.insert("$import".to_owned(), Value::Bool(true));

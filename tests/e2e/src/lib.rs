@@ -148,7 +148,7 @@ pub fn get(url: &str, authorization: Option<&str>) -> (u16, String) {
         request = request.header("authorization", value);
     }
     let mut response = request.call().expect("the server answers");
-    (response.status().as_u16(), response.body_mut().read_to_string().expect("a body"))
+    (response.status().as_u16(), response.body_mut().with_config().limit(u64::MAX).read_to_string().expect("a body"))
 }
 
 /// POST: status and body.
@@ -159,5 +159,5 @@ pub fn post(url: &str, body: &str, authorization: Option<&str>) -> (u16, String)
         request = request.header("authorization", value);
     }
     let mut response = request.send(body).expect("the server answers");
-    (response.status().as_u16(), response.body_mut().read_to_string().expect("a body"))
+    (response.status().as_u16(), response.body_mut().with_config().limit(u64::MAX).read_to_string().expect("a body"))
 }

@@ -5,7 +5,7 @@
 //! behind `request`: `gzip` packs the body, `signed` signs the URL, `signed-form` signs a form, `times=N` sends it N times.
 //!
 //! In both, `«…»` is replaced, the innermost first: `«now»`, `«now-60»` (seconds), `«now_ms»`, `«today»`, `«today-1»`, `«base64 text»`,
-//! `«url text»` (percent-encoded), `«basic user:password»`, `«repeat N text»`, `«long text»` = 255 `x`.
+//! `«url text»` (percent-encoded), `«basic user:password»`, `«repeat N text»`.
 //!
 //! A body matches whole, unless its lines begin with a mark: `~ ` must occur, `! ` must not, `lines N` counts them, `(empty)` is nothing.
 //! Without a body in the answer block, the body may be anything.
