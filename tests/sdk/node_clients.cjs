@@ -95,7 +95,8 @@ const tests = {
       await client.eventPropertyValues({ event: "node https", name: "plain" }),
       (await client.topEvents({ type: "general", limit: 3 })).type,
     ];
-    const [signed, basic] = [await ask(reader(SignedExport)), await ask(reader(BasicExport))];
+    const untimed = (answers) => answers.map((answer) => (answer.computed_at ? { ...answer, computed_at: "" } : answer));
+    const [signed, basic] = [untimed(await ask(reader(SignedExport))), untimed(await ask(reader(BasicExport)))];
     assert.deepEqual(signed, basic);
     assert.deepEqual(basic[0].data.values, { "node import": { "2017-07-14": 2 }, "none here": { "2017-07-14": 0 } });
     assert.deepEqual(basic[1].data.values, { 7: { "2017-07-14": 2 } });
