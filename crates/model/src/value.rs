@@ -60,6 +60,18 @@ impl<'a> From<&'a Value> for ValueRef<'a> {
     }
 }
 
+impl From<ValueRef<'_>> for Value {
+    fn from(value: ValueRef<'_>) -> Self {
+        match value {
+            ValueRef::Text(text) => Self::from(text),
+            ValueRef::Int(int) => Self::from(int),
+            ValueRef::Float(float) => Self::from(float),
+            ValueRef::Bool(flag) => Self::Bool(flag),
+            ValueRef::Other(value) => value.clone(),
+        }
+    }
+}
+
 impl Number {
     /// Reads a JSON number. The caller promises that `text` is one.
     pub fn parse(text: &str) -> Self {

@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 use crate::error::StoreError;
 use crate::record::Reader;
 use crate::schema::{self, Kind};
-use crate::segment::Row;
+use crate::tail::Row;
 
 /// Which properties a scan decodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,22 +169,43 @@ impl Batch {
                 }
             }
             Wanted::All => {
-                let (mut names, mut places) = (Vec::<String>::new(), FxHashMap::default());
-                for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
-                    let Some((kind, name)) = schema::property_of(field.name()) else { continue };
-                    let place = *places.entry(name).or_insert_with(|| {
-                        names.push(name.to_owned());
-                        made.columns.push(Column::default());
-                        names.len() - 1
-                    });
-                    made.columns[place].put(kind, array)?;
-                }
-                made.names = names.into();
+                made.put_all(batch)?;
                 if let Some(spilled) = spilled {
                     made.rest = spilled.iter().map(|bytes| bytes.map(rest).transpose()).collect::<Result<_, _>>()?;
                 }
             }
         }
+        Ok(made)
+    }
+
+    /// Takes every property's columns.
+    fn put_all(&mut self, batch: &RecordBatch) -> Result<(), StoreError> {
+        let (mut names, mut places) = (Vec::<String>::new(), FxHashMap::default());
+        for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+            let Some((kind, name)) = schema::property_of(field.name()) else { continue };
+            let place = *places.entry(name).or_insert_with(|| {
+                names.push(name.to_owned());
+                self.columns.push(Column::default());
+                names.len() - 1
+            });
+            self.columns[place].put(kind, array)?;
+        }
+        self.names = names.into();
+        Ok(())
+    }
+
+    /// Properties alone: columns of a batch without the fixed ones.
+    pub(crate) fn of_columns(event: &Arc<str>, batch: &RecordBatch) -> Result<Self, StoreError> {
+        let mut made = Self {
+            event: event.clone(),
+            users: Vec::new(),
+            times: Vec::new(),
+            ids: None,
+            names: Arc::default(),
+            columns: Vec::new(),
+            rest: Vec::new(),
+        };
+        made.put_all(batch)?;
         Ok(made)
     }
 

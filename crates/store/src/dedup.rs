@@ -7,13 +7,16 @@
 //! what the suspects supersede, or are superseded by: at seal once and for all, before that in every scan.
 
 use arrow::array::{BooleanArray, Int64Array, StringArray, UInt32Array, UInt64Array};
+use std::hash::Hasher;
+
 use rustc_hash::{FxHashMap, FxHashSet};
-use sha2::{Digest, Sha256};
+use siphasher::sip128::{Hasher128, SipHasher24};
 
 use crate::batch::{self, fixed};
 use crate::error::StoreError;
 use crate::schema;
-use crate::segment::{Columns, Live, Row, Rows};
+use crate::segment::{Columns, Live, Rows};
+use crate::tail::Suspect;
 
 /// The key of an event.
 pub(crate) type Key = u128;
@@ -23,13 +26,12 @@ pub(crate) type Keys = FxHashSet<Key>;
 
 /// Hashes text under a project's key.
 pub(crate) fn hash(project_key: &[u8; 16], parts: &[&[u8]]) -> u128 {
-    let mut sha = Sha256::new_with_prefix(project_key);
+    let mut hasher = SipHasher24::new_with_key(project_key);
     for part in parts {
-        sha.update((part.len() as u64).to_le_bytes());
-        sha.update(part);
+        hasher.write(&(part.len() as u64).to_le_bytes());
+        hasher.write(part);
     }
-    let digest = sha.finalize();
-    u128::from_be_bytes(digest[..16].try_into().expect("a digest has 32 bytes"))
+    hasher.finish128().as_u128()
 }
 
 /// The key of an event.
@@ -92,35 +94,34 @@ impl Filter {
 pub(crate) struct Resolution {
     /// By segment: further rows that are superseded, ascending.
     pub segments: Vec<Vec<u32>>,
-    /// Unsealed rows that are superseded, by sequence number and index.
-    pub unsealed: FxHashSet<(u64, u32)>,
+    /// By part of the tail: rows that are superseded, ascending.
+    pub parts: Vec<Vec<u32>>,
 }
 
 #[derive(Clone, Copy)]
 enum Place {
-    Unsealed(u64, u32),
+    Part(usize, u32),
     Segment(usize, u32),
 }
 
 /// Authenticated rows before public ones, newer before older.
-type Rank = (bool, u64, u32);
+pub(crate) type Rank = (bool, u64, u32);
 
 /// Decides between suspects and the rows of the segments that have their keys.
-pub(crate) fn resolve(segments: &[Live], suspects: &[&Row]) -> Result<Resolution, StoreError> {
-    let mut resolution = Resolution { segments: vec![Vec::new(); segments.len()], unsealed: FxHashSet::default() };
+pub(crate) fn resolve(segments: &[Live], parts: usize, suspects: &[Suspect<'_>]) -> Result<Resolution, StoreError> {
+    let mut resolution = Resolution { segments: vec![Vec::new(); segments.len()], parts: vec![Vec::new(); parts] };
     if suspects.is_empty() {
         return Ok(resolution);
     }
     let mut groups: FxHashMap<Key, Vec<(Rank, Place)>> = FxHashMap::default();
-    let mut by_event: FxHashMap<&str, Vec<&Row>> = FxHashMap::default();
-    for row in suspects {
-        let rank = (row.event.authenticated, row.seq, row.index);
-        groups.entry(row.key).or_default().push((rank, Place::Unsealed(row.seq, row.index)));
-        by_event.entry(&row.event.name).or_default().push(row);
+    let mut by_event: FxHashMap<&str, Vec<&Suspect<'_>>> = FxHashMap::default();
+    for suspect in suspects {
+        groups.entry(suspect.key).or_default().push((suspect.rank, Place::Part(suspect.part, suspect.row)));
+        by_event.entry(suspect.event).or_default().push(suspect);
     }
     for (at, live) in segments.iter().enumerate() {
-        for (event, rows) in &by_event {
-            for (row, key, rank) in found(live, event, rows)? {
+        for (event, suspects) in &by_event {
+            for (row, key, rank) in found(live, event, suspects)? {
                 groups.entry(key).or_default().push((rank, Place::Segment(at, row)));
             }
         }
@@ -129,22 +130,22 @@ pub(crate) fn resolve(segments: &[Live], suspects: &[&Row]) -> Result<Resolution
         let best = group.iter().map(|(rank, _)| *rank).max();
         for (_, place) in group.iter().filter(|(rank, _)| Some(*rank) != best) {
             match *place {
-                Place::Unsealed(seq, index) => drop(resolution.unsealed.insert((seq, index))),
+                Place::Part(part, row) => resolution.parts[part].push(row),
                 Place::Segment(at, row) => resolution.segments[at].push(row),
             }
         }
     }
-    resolution.segments.iter_mut().for_each(|rows| rows.sort_unstable());
+    resolution.segments.iter_mut().chain(&mut resolution.parts).for_each(|rows| rows.sort_unstable());
     Ok(resolution)
 }
 
 /// The rows of a segment that have the key of a suspect of one event and are not superseded yet.
-fn found(live: &Live, event: &str, suspects: &[&Row]) -> Result<Vec<(u32, Key, Rank)>, StoreError> {
+fn found(live: &Live, event: &str, suspects: &[&Suspect<'_>]) -> Result<Vec<(u32, Key, Rank)>, StoreError> {
     let file = &live.file;
     let Some(rows) = file.rows_of(event) else { return Ok(Vec::new()) };
-    let mut sought: FxHashMap<(u128, i64), Vec<&Row>> = FxHashMap::default();
-    for row in suspects.iter().filter(|row| file.covers(row.event.time) && file.filter.may_hold(row.key)) {
-        sought.entry((row.user, row.event.time.0)).or_default().push(row);
+    let mut sought: FxHashMap<(u128, i64), Vec<&Suspect<'_>>> = FxHashMap::default();
+    for suspect in suspects.iter().filter(|suspect| file.covers(suspect.time_ms) && file.filter.may_hold(suspect.key)) {
+        sought.entry((suspect.user, suspect.time_ms)).or_default().push(suspect);
     }
     if sought.is_empty() {
         return Ok(Vec::new());
@@ -169,9 +170,9 @@ fn found(live: &Live, event: &str, suspects: &[&Row]) -> Result<Vec<(u32, Key, R
         let authenticated: &BooleanArray = fixed(&batch, schema::AUTHENTICATED)?;
         let (seqs, indexes): (&UInt64Array, &UInt32Array) = (fixed(&batch, schema::SEQ)?, fixed(&batch, schema::INDEX)?);
         for (at, user) in batch::users(&batch)?.into_iter().enumerate() {
-            let same = sought.get(&(user, times.value(at))).into_iter().flatten().find(|row| row.event.insert_id == insert_ids.value(at));
-            if let Some(row) = same {
-                matches.push((first + at as u32, row.key, (authenticated.value(at), seqs.value(at), indexes.value(at))));
+            let same = sought.get(&(user, times.value(at))).into_iter().flatten().find(|suspect| suspect.insert_id == insert_ids.value(at));
+            if let Some(suspect) = same {
+                matches.push((first + at as u32, suspect.key, (authenticated.value(at), seqs.value(at), indexes.value(at))));
             }
         }
     }

@@ -5,17 +5,19 @@
 //! tail together under one lock, so that counts never dip or jump while sealing and compaction run.
 
 mod batch;
-mod compact;
 mod dedup;
 pub mod disk;
 mod error;
 mod log;
+mod merge;
+mod pack;
 mod paths;
 mod record;
 mod schema;
 mod seal;
 mod segment;
 mod snapshot;
+mod tail;
 mod writer;
 
 use std::collections::HashMap;
@@ -30,7 +32,8 @@ use model::{Event, ProfileUpdate, ProjectId};
 use crate::dedup::Keys;
 use crate::disk::Disk;
 use crate::log::{Applied, Log, Payload};
-use crate::segment::{Live, Row, SegmentFile};
+use crate::segment::{Live, SegmentFile};
+use crate::tail::Part;
 
 pub use batch::{Batch, Column, Wanted};
 pub use error::StoreError;
@@ -43,18 +46,33 @@ pub struct StoreOptions {
     pub dir: PathBuf,
     /// The disk below it.
     pub disk: Arc<dyn Disk>,
+    /// Rows of one project that are packed into columns.
+    pub pack_rows_min: u64,
     /// Unsealed rows that start a seal.
     pub seal_rows_max: u64,
     /// How long rows stay unsealed.
     pub seal_age: Duration,
-    /// Unsealed rows beyond which writers are told to come back.
+    /// Unsealed rows beyond which writers wait.
     pub tail_rows_max: u64,
+    /// Unsealed rows that are not in columns yet beyond which writers wait.
+    pub fresh_rows_max: u64,
+    /// How long writers wait before they are told to come back.
+    pub wait_max: Duration,
 }
 
 impl StoreOptions {
     /// The defaults on the operating system's disk.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, disk: Arc::new(disk::RealDisk), seal_rows_max: 250_000, seal_age: Duration::from_secs(60), tail_rows_max: 2_000_000 }
+        Self {
+            dir,
+            disk: Arc::new(disk::RealDisk),
+            pack_rows_min: 8 * 1024,
+            seal_rows_max: 250_000,
+            seal_age: Duration::from_secs(60),
+            tail_rows_max: 2_000_000,
+            fresh_rows_max: 100_000,
+            wait_max: Duration::from_secs(5),
+        }
     }
 }
 
@@ -85,6 +103,7 @@ pub(crate) struct Shared {
     sealing: Mutex<()>,
     counter: AtomicU64,
     tail_rows: Arc<AtomicU64>,
+    fresh_rows: Arc<AtomicU64>,
     failed: AtomicBool,
 }
 
@@ -93,6 +112,8 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     projects: HashMap<ProjectId, ProjectState>,
     last_seq: u64,
+    /// What a running seal takes, or the last one took.
+    sealing_through: u64,
 }
 
 #[derive(Default)]
@@ -100,7 +121,7 @@ pub(crate) struct ProjectState {
     hash_key: [u8; 16],
     segments: Vec<Live>,
     profile_segments: Vec<Arc<SegmentFile>>,
-    tail: Vec<Arc<Vec<Row>>>,
+    tail: Vec<Arc<Part>>,
     tail_keys: Keys,
     /// Keys of the tail that stand there twice or pass a segment's filter.
     suspects: Keys,
@@ -108,23 +129,30 @@ pub(crate) struct ProjectState {
 }
 
 impl ProjectState {
-    fn push_events(&mut self, seq: u64, events: Vec<Event>) {
-        let mut rows = Vec::with_capacity(events.len());
-        for (index, event) in events.into_iter().enumerate() {
-            let key = dedup::key(&self.hash_key, &event.name, &event.distinct_id, event.time.0, &event.insert_id);
-            let user = dedup::user(&self.hash_key, &event.distinct_id);
-            rows.push(Row { event, user, key, seq, index: index as u32 });
-        }
-        self.note_keys(&rows);
-        self.tail.push(Arc::new(rows));
+    fn push(&mut self, part: Part) {
+        let Self { segments, tail_keys, suspects, .. } = self;
+        part.each_key(|key, time_ms| {
+            let seen = !tail_keys.insert(key);
+            if seen || segments.iter().any(|live| live.file.covers(time_ms) && live.file.filter.may_hold(key)) {
+                suspects.insert(key);
+            }
+        });
+        self.tail.push(Arc::new(part));
     }
 
-    fn note_keys(&mut self, rows: &[Row]) {
-        for row in rows {
-            let seen = !self.tail_keys.insert(row.key);
-            if seen || self.segments.iter().any(|live| live.file.covers(row.event.time) && live.file.filter.may_hold(row.key)) {
-                self.suspects.insert(row.key);
-            }
+    /// Notes that the oldest part of the tail became the newest segment.
+    fn note_sealed(&mut self) {
+        let known = std::mem::take(&mut self.suspects);
+        self.tail_keys.clear();
+        let Self { segments, tail, tail_keys, suspects, .. } = self;
+        for part in tail.iter() {
+            part.each_key(|key, time_ms| {
+                tail_keys.insert(key);
+                let sealed = segments.last().is_some_and(|live| live.file.covers(time_ms) && live.file.filter.may_hold(key));
+                if sealed || known.contains(&key) {
+                    suspects.insert(key);
+                }
+            });
         }
     }
 }
@@ -196,21 +224,35 @@ impl Store {
         state.last_seq = sealed_through;
         let state = Arc::new(Mutex::new(state));
         let tail_rows = Arc::new(AtomicU64::new(0));
-        let (applied_to, counted, keys_from) = (state.clone(), tail_rows.clone(), metastore.clone());
+        let fresh_rows = Arc::new(AtomicU64::new(0));
+        let (applied_to, counted, fresh, keys_from) = (state.clone(), tail_rows.clone(), fresh_rows.clone(), metastore.clone());
         let apply = Box::new(move |records: Vec<Applied>| {
-            let mut state = lock(&applied_to);
+            // Hashing needs no lock.
+            let mut keys: HashMap<ProjectId, [u8; 16]> = HashMap::new();
+            let mut prepared = Vec::with_capacity(records.len());
             for Applied { seq, project, payload } in records {
-                state.last_seq = seq;
-                let project = state.projects.entry(project).or_insert_with(|| {
+                let key = *keys.entry(project).or_insert_with(|| {
+                    let known = lock(&applied_to).projects.get(&project).map(|project| project.hash_key);
                     // A project's key is made with the project, before any event can name it.
-                    ProjectState { hash_key: keys_from.project_hash_key(project).unwrap_or_default(), ..ProjectState::default() }
+                    known.unwrap_or_else(|| keys_from.project_hash_key(project).unwrap_or_default())
                 });
-                match payload {
-                    Payload::Events(events) => {
-                        counted.fetch_add(events.len() as u64, Ordering::Relaxed);
-                        project.push_events(seq, events);
+                let ready = match payload {
+                    Payload::Events(events) => Ok(Part::fresh(&key, seq, events)),
+                    Payload::Profiles(updates) => Err(updates),
+                };
+                prepared.push((seq, project, key, ready));
+            }
+            let mut state = lock(&applied_to);
+            for (seq, project, hash_key, ready) in prepared {
+                state.last_seq = seq;
+                let project = state.projects.entry(project).or_insert_with(|| ProjectState { hash_key, ..ProjectState::default() });
+                match ready {
+                    Ok(part) => {
+                        counted.fetch_add(part.rows() as u64, Ordering::Relaxed);
+                        fresh.fetch_add(part.rows() as u64, Ordering::Relaxed);
+                        project.push(part);
                     }
-                    Payload::Profiles(updates) => {
+                    Err(updates) => {
                         counted.fetch_add(updates.len() as u64, Ordering::Relaxed);
                         project.updates.push(Arc::new((seq, updates)));
                     }
@@ -221,7 +263,8 @@ impl Store {
         // Names of files must not come twice, and what was compacted away leaves gaps.
         let numbers = live.iter().filter_map(|name| paths::counter(name));
         let counter = AtomicU64::new(numbers.max().map_or(0, |last| last + 1));
-        let shared = Shared { options, metastore, state, log, sealing: Mutex::new(()), counter, tail_rows, failed: AtomicBool::new(false) };
+        let sealing = Mutex::new(());
+        let shared = Shared { options, metastore, state, log, sealing, counter, tail_rows, fresh_rows, failed: AtomicBool::new(false) };
         let store = Self { shared: Arc::new(shared) };
         if store.shared.tail_rows.load(Ordering::Relaxed) >= store.shared.options.seal_rows_max {
             // A server that is killed again and again must not collect rows without end.
@@ -232,19 +275,30 @@ impl Store {
 
     /// Stores events. When this returns, they are on disk and visible to every later snapshot.
     pub async fn append(&self, project: ProjectId, events: Vec<Event>) -> Result<(), StoreError> {
-        self.check_room()?;
+        self.wait_for_room().await?;
         self.shared.log.append(project, Payload::Events(events)).await
     }
 
     /// Stores profile updates. When this returns, they are on disk and visible to every later snapshot.
     pub async fn append_profiles(&self, project: ProjectId, updates: Vec<ProfileUpdate>) -> Result<(), StoreError> {
-        self.check_room()?;
+        self.wait_for_room().await?;
         self.shared.log.append(project, Payload::Profiles(updates)).await
     }
 
-    fn check_room(&self) -> Result<(), StoreError> {
-        let full = self.shared.tail_rows.load(Ordering::Relaxed) >= self.shared.options.tail_rows_max;
-        if full { Err(StoreError::Overloaded) } else { Ok(()) }
+    /// Slows writers down where packing and sealing fall behind; refuses them where that does not help.
+    async fn wait_for_room(&self) -> Result<(), StoreError> {
+        let has_room = || {
+            let Shared { tail_rows, fresh_rows, options, .. } = &*self.shared;
+            tail_rows.load(Ordering::Relaxed) < options.tail_rows_max && fresh_rows.load(Ordering::Relaxed) < options.fresh_rows_max
+        };
+        let since = std::time::Instant::now();
+        while !has_room() {
+            if since.elapsed() > self.shared.options.wait_max {
+                return Err(StoreError::Overloaded);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     /// What is stored now: live segments and tail, taken together. The files stay while the snapshot lives.
@@ -272,8 +326,24 @@ impl Store {
         self.shared.failed.load(Ordering::Relaxed)
     }
 
-    /// Seals and compacts until `shutdown` turns true, then seals once more.
-    pub async fn run(self, mut shutdown: tokio::sync::watch::Receiver<bool>) {
+    /// Packs, seals and compacts until `shutdown` turns true, then seals once more.
+    pub async fn run(self, shutdown: tokio::sync::watch::Receiver<bool>) {
+        tokio::join!(self.run_pack(shutdown.clone()), self.run_seal(shutdown));
+    }
+
+    async fn run_pack(&self, shutdown: tokio::sync::watch::Receiver<bool>) {
+        while !*shutdown.borrow() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if self.shared.fresh_rows.load(Ordering::Relaxed) >= self.shared.options.pack_rows_min {
+                let store = self.clone();
+                if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.pack_now()).await {
+                    tracing::error!(%error, "packing failed; it is tried again");
+                }
+            }
+        }
+    }
+
+    async fn run_seal(&self, mut shutdown: tokio::sync::watch::Receiver<bool>) {
         let mut since = tokio::time::Instant::now();
         loop {
             let stopping = tokio::select! {

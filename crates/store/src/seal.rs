@@ -9,12 +9,14 @@ use metastore::{NewSegment, SegmentChange, SegmentKind};
 use model::{ProfileKey, ProjectId};
 use rustc_hash::FxHashSet;
 
-use crate::dedup::{self, Filter};
+use crate::dedup::Filter;
 use crate::error::StoreError;
-use crate::segment::{self, Index, Live, Row, SegmentFile, StoredProfile};
+use crate::merge::{self, Source};
+use crate::segment::{self, Index, Live, SegmentFile, StoredProfile};
 use crate::snapshot::Snapshot;
-use crate::writer::{self, Encoded};
-use crate::{ProjectState, Shared, State, Store, compact, paths, schema};
+use crate::tail::Part;
+use crate::writer::Encoded;
+use crate::{ProjectState, Shared, State, Store, paths, schema};
 
 /// So many segments of one level become one of the next.
 const COMPACT_SEGMENTS: usize = 8;
@@ -59,12 +61,10 @@ impl Store {
                 levels.entry(live.file.level).or_default().push(live.clone());
             }
             for (level, segments) in levels.into_iter().filter(|(_, segments)| segments.len() >= COMPACT_SEGMENTS) {
-                let (encoded, superseded) = compact::merge(&sealed, &segments)?;
-                let of = |least: fn(&SegmentFile) -> i64| segments.iter().map(move |live| least(&live.file));
-                let (seq_min, seq_max) = (of(|file| file.seq_min as i64).min(), of(|file| file.seq_max as i64).max());
-                let (time_min, time_max) = (of(|file| file.time_min_ms).min(), of(|file| file.time_max_ms).max());
-                let seqs = (seq_min.unwrap_or(0) as u64, seq_max.unwrap_or(0) as u64);
-                let times = (time_min.unwrap_or(0), time_max.unwrap_or(0));
+                let sources = segments.iter().map(Source::segment).collect::<Result<_, _>>()?;
+                let (encoded, superseded) = merge::merge(&sealed, sources)?;
+                let seqs = span(segments.iter().map(|live| (live.file.seq_min, live.file.seq_max)));
+                let times = span(segments.iter().map(|live| (live.file.time_min_ms, live.file.time_max_ms)));
                 let written = self.shared.write_events(project, level + 1, encoded, superseded, seqs, times)?;
                 self.shared.swap(project, segments.iter().map(|live| live.file.clone()).collect(), written)?;
                 segments.iter().filter_map(|live| live.superseded_name.as_ref()).for_each(|name| self.shared.forget_file(name));
@@ -81,21 +81,69 @@ impl Store {
     }
 }
 
+/// A part holds no more rows than these and a record's.
+const PACK_ROWS_MAX: usize = 64 * 1024;
+
+impl Store {
+    /// Packs rows of the tail into columns where enough have come together. Blocking.
+    pub fn pack_now(&self) -> Result<(), StoreError> {
+        let projects: Vec<ProjectId> = self.shared.lock().projects.keys().copied().collect();
+        for project in projects {
+            while self.shared.pack(project)? {}
+        }
+        Ok(())
+    }
+}
+
 impl Shared {
+    /// Packs the oldest fresh records of a project; false where there are too few.
+    fn pack(&self, project: ProjectId) -> Result<bool, StoreError> {
+        let fresh: Vec<Arc<Part>> = {
+            let state = self.lock();
+            let Some(live) = state.projects.get(&project) else { return Ok(false) };
+            let fresh = live.tail.iter().filter(|part| part.fresh_rows() > 0 && part.seq_min > state.sealing_through);
+            let mut rows = 0;
+            let fits = |part: &&Arc<Part>| {
+                rows += part.rows();
+                rows - part.rows() < PACK_ROWS_MAX
+            };
+            fresh.take_while(fits).cloned().collect()
+        };
+        let rows: usize = fresh.iter().map(|part| part.rows()).sum();
+        if (rows as u64) < self.options.pack_rows_min.max(1) {
+            return Ok(false);
+        }
+        let packed = Arc::new(Part::packed(&fresh)?);
+        let mut state = self.lock();
+        // A seal that has begun meanwhile takes the records as they were.
+        if packed.seq_min <= state.sealing_through {
+            return Ok(false);
+        }
+        let Some(live) = state.projects.get_mut(&project) else { return Ok(false) };
+        let Some(at) = live.tail.iter().position(|part| Arc::ptr_eq(part, &fresh[0])) else { return Ok(false) };
+        let replaced: Vec<_> = live.tail.splice(at..at + fresh.len(), [packed]).collect();
+        drop(state);
+        self.fresh_rows.fetch_sub(rows as u64, Ordering::Relaxed);
+        // Rows are many small pieces of memory: they are given back outside the lock.
+        drop(replaced);
+        Ok(true)
+    }
+
     /// Seals what is oldest, up to a record; false where nothing is left.
     fn seal_piece(&self, until: u64) -> Result<bool, StoreError> {
         let (through, projects) = {
-            let state = self.lock();
+            let mut state = self.lock();
             let Some(through) = state.piece(self.options.seal_rows_max, until) else { return Ok(false) };
+            state.sealing_through = through;
             let projects: Vec<(ProjectId, Snapshot)> =
                 state.projects.iter().map(|(id, project)| (*id, Snapshot::of(project).through(through))).collect();
             (through, projects)
         };
         let (mut written, mut superseding) = (Vec::new(), Vec::new());
         for (project, snapshot) in projects {
-            let mut rows: Vec<&Row> = snapshot.unsealed().collect();
-            if !rows.is_empty() {
-                let resolution = dedup::resolve(snapshot.segments(), &snapshot.suspects())?;
+            let snapshot = snapshot.packed()?;
+            if snapshot.packed_parts().next().is_some() {
+                let mut resolution = snapshot.resolve(|_, _| true)?;
                 for (live, new) in snapshot.segments().iter().zip(resolution.segments).filter(|(_, new)| !new.is_empty()) {
                     let mut rows = [live.superseded.as_slice(), &new].concat();
                     rows.sort_unstable();
@@ -103,14 +151,12 @@ impl Shared {
                     segment::write_file(&*self.options.disk, &live.file.dir, &name, &segment::encode_rows(&rows))?;
                     superseding.push(Superseding { project, segment: live.file.id, name, rows });
                 }
-                rows.sort_by(|a, b| {
-                    (&a.event.name, a.user, a.event.time, a.seq, a.index).cmp(&(&b.event.name, b.user, b.event.time, b.seq, b.index))
-                });
-                let is_superseded = |row: &&Row| resolution.unsealed.contains(&(row.seq, row.index));
-                let superseded = (0_u32..).zip(&rows).filter(|(_, row)| is_superseded(row)).map(|(at, _)| at).collect();
-                let seqs = span(rows.iter().map(|row| row.seq));
-                let times = span(rows.iter().map(|row| row.event.time.0));
-                written.push((project, self.write_events(project, 0, writer::encode(&rows)?, superseded, seqs, times)?));
+                let sources =
+                    snapshot.packed_parts().map(|(at, _, packed)| Source::packed(packed, std::mem::take(&mut resolution.parts[at])));
+                let (encoded, superseded) = merge::merge(&snapshot, sources.collect())?;
+                let seqs = span(snapshot.packed_parts().map(|(_, part, _)| (part.seq_min, part.seq_max)));
+                let times = span(snapshot.packed_parts().map(|(_, _, packed)| packed.span_ms()));
+                written.push((project, self.write_events(project, 0, encoded, superseded, seqs, times)?));
             }
             let touched: FxHashSet<&ProfileKey> = snapshot.updates().map(|update| &update.key).collect();
             if !touched.is_empty() {
@@ -140,15 +186,12 @@ impl Shared {
                 }
             }
             for project in state.projects.values_mut() {
-                let before = project.unsealed();
-                project.tail.retain(|rows| rows.first().is_some_and(|row| row.seq > through));
+                let before = (project.unsealed(), project.fresh());
+                project.tail.retain(|part| part.seq_min > through);
                 project.updates.retain(|record| record.0 > through);
-                project.tail_keys.clear();
-                project.suspects.clear();
-                for rows in project.tail.clone() {
-                    project.note_keys(&rows);
-                }
-                self.tail_rows.fetch_sub((before - project.unsealed()) as u64, Ordering::Relaxed);
+                project.note_sealed();
+                self.tail_rows.fetch_sub((before.0 - project.unsealed()) as u64, Ordering::Relaxed);
+                self.fresh_rows.fetch_sub((before.1 - project.fresh()) as u64, Ordering::Relaxed);
             }
         }
         outdated.iter().for_each(|name| self.forget_file(name));
@@ -261,24 +304,30 @@ impl Shared {
 impl State {
     /// The last record of the oldest piece that is worth a segment, no later than `until`.
     fn piece(&self, rows_max: u64, until: u64) -> Option<u64> {
-        let events =
-            self.projects.values().flat_map(|project| &project.tail).filter_map(|rows| Some((rows.first()?.seq, rows.len() as u64)));
-        let updates = self.projects.values().flat_map(|project| &project.updates).map(|record| (record.0, record.1.len() as u64));
-        let mut records: Vec<(u64, u64)> = events.chain(updates).filter(|(seq, _)| *seq <= until).collect();
-        records.sort_unstable();
-        let mut rows = 0;
-        let piece = records.iter().take_while(|(_, count)| {
-            let fits = rows < rows_max;
+        let parts = self.projects.values().flat_map(|project| &project.tail).map(|part| (part.seq_min, part.seq_max, part.rows() as u64));
+        let updates = self.projects.values().flat_map(|project| &project.updates).map(|record| (record.0, record.0, record.1.len() as u64));
+        let mut pieces: Vec<(u64, u64, u64)> = parts.chain(updates).filter(|(_, last, _)| *last <= until).collect();
+        pieces.sort_unstable();
+        let (mut rows, mut through) = (0, None);
+        for (first, last, count) in pieces {
+            // A part is sealed whole, and so is whatever of other projects lies among its records.
+            if rows >= rows_max && through.is_some_and(|through| first > through) {
+                break;
+            }
             rows += count;
-            fits
-        });
-        piece.last().map(|(seq, _)| *seq)
+            through = through.max(Some(last));
+        }
+        through
     }
 }
 
 impl ProjectState {
+    fn fresh(&self) -> usize {
+        self.tail.iter().map(|part| part.fresh_rows()).sum()
+    }
+
     fn unsealed(&self) -> usize {
-        self.tail.iter().map(|rows| rows.len()).sum::<usize>() + self.updates.iter().map(|record| record.1.len()).sum::<usize>()
+        self.tail.iter().map(|part| part.rows()).sum::<usize>() + self.updates.iter().map(|record| record.1.len()).sum::<usize>()
     }
 
     /// Makes a written segment live under its id; profile segments stand in the order of the log.
@@ -295,8 +344,9 @@ impl ProjectState {
     }
 }
 
-fn span<T: Ord + Copy + Default>(values: impl Iterator<Item = T> + Clone) -> (T, T) {
-    (values.clone().min().unwrap_or_default(), values.max().unwrap_or_default())
+/// The least and the greatest of some pairs of them.
+fn span<T: Ord + Copy + Default>(pairs: impl Iterator<Item = (T, T)>) -> (T, T) {
+    pairs.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or_default()
 }
 
 impl Written {

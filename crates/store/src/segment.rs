@@ -12,7 +12,6 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use model::profile::{Profile, ProfileKey};
-use model::{Event, Timestamp};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
@@ -23,21 +22,11 @@ use parquet::file::reader::{ChunkReader, Length};
 use rustc_hash::FxHashSet;
 
 use crate::batch::Wanted;
-use crate::dedup::{Filter, Key};
+use crate::dedup::Filter;
 use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::record::{self, Reader, Spelling};
 use crate::{paths, schema};
-
-/// One event that is not sealed yet: where it stands in the log, and what is derived from it.
-#[derive(Debug, Clone)]
-pub(crate) struct Row {
-    pub event: Event,
-    pub user: u128,
-    pub key: Key,
-    pub seq: u64,
-    pub index: u32,
-}
 
 /// Rows that a reader decodes at a time.
 const BATCH_ROWS: usize = 16 * 1024;
@@ -87,8 +76,8 @@ impl SegmentFile {
         self.dir.join(&self.names[0])
     }
 
-    pub(crate) fn covers(&self, time: Timestamp) -> bool {
-        (self.time_min_ms..=self.time_max_ms).contains(&time.0)
+    pub(crate) fn covers(&self, time_ms: i64) -> bool {
+        (self.time_min_ms..=self.time_max_ms).contains(&time_ms)
     }
 
     /// The rows of an event.

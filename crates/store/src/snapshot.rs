@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use arrow::array::{BooleanArray, Int64Array};
+use arrow::array::{BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::filter_record_batch;
 use model::profile::{Profile, ProfileKey, ProfileUpdate};
 use model::{TimeRange, Timestamp};
@@ -14,7 +14,8 @@ use rustc_hash::FxHashMap;
 use crate::batch::{Batch, Wanted, fixed};
 use crate::dedup::{self, Keys, Resolution};
 use crate::error::StoreError;
-use crate::segment::{self, Columns, Live, Row, Rows, SegmentFile, StoredProfile};
+use crate::segment::{self, Columns, Live, Rows, SegmentFile, StoredProfile};
+use crate::tail::{Content, Packed, Part, Row, Suspect};
 use crate::{ProjectState, schema};
 
 /// A pinned moment of one project.
@@ -23,7 +24,7 @@ pub struct Snapshot {
     hash_key: [u8; 16],
     segments: Vec<Live>,
     profile_segments: Vec<Arc<SegmentFile>>,
-    tail: Vec<Arc<Vec<Row>>>,
+    tail: Vec<Arc<Part>>,
     suspects: Keys,
     updates: Vec<Arc<(u64, Vec<ProfileUpdate>)>>,
 }
@@ -56,19 +57,42 @@ impl ScanRequest {
     fn selects(&self, event: &str, time: Timestamp) -> bool {
         self.range.contains(time) && self.events.as_ref().is_none_or(|events| events.iter().any(|wanted| wanted == event))
     }
+
+    /// Yields the rows of a batch that lie in the range and are not among the superseded ones.
+    fn give(
+        &self,
+        event: &Arc<str>,
+        first: u32,
+        mut batch: RecordBatch,
+        (time_min_ms, time_max_ms): (i64, i64),
+        superseded: [&[u32]; 2],
+        each: &mut dyn FnMut(&Batch) -> bool,
+    ) -> Result<bool, StoreError> {
+        let end = first + batch.num_rows() as u32;
+        let superseded = superseded.map(|rows| &rows[rows.partition_point(|row| *row < first)..rows.partition_point(|row| *row < end)]);
+        let every_time = self.range.from().0 <= time_min_ms && time_max_ms < self.range.to().0;
+        if !every_time || superseded.iter().any(|rows| !rows.is_empty()) {
+            let times: &Int64Array = fixed(&batch, schema::TIME)?;
+            let mut mask: Vec<bool> = times.values().iter().map(|time| self.range.contains(Timestamp(*time))).collect();
+            superseded.into_iter().flatten().for_each(|row| mask[(row - first) as usize] = false);
+            batch = filter_record_batch(&batch, &BooleanArray::from(mask))?;
+        }
+        Ok(batch.num_rows() == 0 || each(&Batch::of_segment(event, &batch, &self.properties, self.ids)?))
+    }
 }
 
 /// Rows that one thread scans at a time.
 const TASK_ROWS: u32 = 256 * 1024;
 /// Fewer rows than these are not worth a second thread.
 const ALONE_ROWS_MAX: usize = 64 * 1024;
-/// Unsealed rows that stand together in a batch.
-const TAIL_BATCH_ROWS: usize = 16 * 1024;
+/// Rows that are not in columns yet and stand together in a batch.
+const FRESH_BATCH_ROWS: usize = 16 * 1024;
 
 /// A part of a scan.
 enum Task {
     Segment(usize, Vec<(Arc<str>, Range<u32>)>),
-    Tail,
+    Packed(usize),
+    Fresh,
 }
 
 impl Snapshot {
@@ -94,9 +118,19 @@ impl Snapshot {
 
     /// The part of this moment that lies in the log up to a record, and what was sealed before.
     pub(crate) fn through(mut self, seq: u64) -> Self {
-        self.tail.retain(|rows| rows.first().is_some_and(|row| row.seq <= seq));
+        self.tail.retain(|part| part.seq_max <= seq);
         self.updates.retain(|record| record.0 <= seq);
         self
+    }
+
+    /// The same rows, all of them in columns.
+    pub(crate) fn packed(mut self) -> Result<Self, StoreError> {
+        let (fresh, mut packed): (Vec<_>, Vec<_>) = self.tail.into_iter().partition(|part| part.fresh_rows() > 0);
+        if !fresh.is_empty() {
+            packed.push(Arc::new(Part::packed(&fresh)?));
+        }
+        self.tail = packed;
+        Ok(self)
     }
 
     pub(crate) fn segments(&self) -> &[Live] {
@@ -107,23 +141,40 @@ impl Snapshot {
         &self.profile_segments
     }
 
-    /// The unsealed rows, in the order of the log.
-    pub(crate) fn unsealed(&self) -> impl Iterator<Item = &Row> {
-        self.tail.iter().flat_map(|rows| rows.iter())
+    /// The unsealed rows that are in columns, by part.
+    pub(crate) fn packed_parts(&self) -> impl Iterator<Item = (usize, &Part, &Packed)> {
+        self.tail.iter().enumerate().filter_map(|(at, part)| match &part.content {
+            Content::Packed(packed) => Some((at, &**part, packed)),
+            Content::Fresh(_) => None,
+        })
+    }
+
+    fn fresh(&self) -> impl Iterator<Item = (usize, u32, &Row)> {
+        self.tail.iter().enumerate().flat_map(|(part, content)| match &content.content {
+            Content::Fresh(rows) => (0_u32..).zip(rows.as_slice()).map(|(row, event)| (part, row, event)).collect::<Vec<_>>(),
+            Content::Packed(_) => Vec::new(),
+        })
     }
 
     pub(crate) fn updates(&self) -> impl Iterator<Item = &ProfileUpdate> {
         self.updates.iter().flat_map(|record| record.1.iter())
     }
 
-    /// The unsealed rows whose keys may stand elsewhere too.
-    pub(crate) fn suspects(&self) -> Vec<&Row> {
-        if self.suspects.is_empty() { Vec::new() } else { self.unsealed().filter(|row| self.suspects.contains(&row.key)).collect() }
+    /// What the unsealed rows that `select` wants change about which rows count.
+    pub(crate) fn resolve(&self, select: impl Fn(&str, Timestamp) -> bool) -> Result<Resolution, StoreError> {
+        let mut suspects: Vec<Suspect<'_>> = Vec::new();
+        if !self.suspects.is_empty() {
+            for (at, part) in self.tail.iter().enumerate() {
+                part.suspects(at, &self.suspects, &mut suspects)?;
+            }
+            suspects.retain(|suspect| select(suspect.event, Timestamp(suspect.time_ms)));
+        }
+        dedup::resolve(&self.segments, self.tail.len(), &suspects)
     }
 
     /// Calls `each` with batches of rows until it answers false. Blocking. In no promised order.
     pub fn scan(&self, request: &ScanRequest, mut each: impl FnMut(&Batch) -> bool) -> Result<(), StoreError> {
-        let resolution = self.resolve(request)?;
+        let resolution = self.resolution(request)?;
         for task in self.tasks(request) {
             if !self.run(request, &resolution, task, &mut each)? {
                 break;
@@ -139,11 +190,12 @@ impl Snapshot {
         start: impl Fn() -> P + Sync,
         each: impl Fn(&mut P, &Batch) -> bool + Sync,
     ) -> Result<Vec<P>, StoreError> {
-        let resolution = self.resolve(request)?;
+        let resolution = self.resolution(request)?;
         let tasks = self.tasks(request);
         let rows = |task: &Task| match task {
             Task::Segment(_, pieces) => pieces.iter().map(|(_, rows)| rows.len()).sum(),
-            Task::Tail => self.tail.iter().map(|rows| rows.len()).sum::<usize>(),
+            Task::Packed(at) => self.tail[*at].rows(),
+            Task::Fresh => self.tail.iter().map(|part| part.fresh_rows()).sum::<usize>(),
         };
         let total: usize = tasks.iter().map(rows).sum();
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -173,14 +225,8 @@ impl Snapshot {
         })
     }
 
-    /// What the unsealed rows change about which rows count.
-    fn resolve(&self, request: &ScanRequest) -> Result<Resolution, StoreError> {
-        if !request.dedup {
-            return Ok(Resolution::default());
-        }
-        let mut suspects = self.suspects();
-        suspects.retain(|row| request.selects(&row.event.name, row.event.time));
-        dedup::resolve(&self.segments, &suspects)
+    fn resolution(&self, request: &ScanRequest) -> Result<Resolution, StoreError> {
+        if request.dedup { self.resolve(|event, time| request.selects(event, time)) } else { Ok(Resolution::default()) }
     }
 
     fn tasks(&self, request: &ScanRequest) -> Vec<Task> {
@@ -212,8 +258,9 @@ impl Snapshot {
                 tasks.push(Task::Segment(at, part));
             }
         }
-        if !self.tail.is_empty() {
-            tasks.push(Task::Tail);
+        tasks.extend(self.packed_parts().map(|(at, ..)| Task::Packed(at)));
+        if self.tail.iter().any(|part| part.fresh_rows() > 0) {
+            tasks.push(Task::Fresh);
         }
         tasks
     }
@@ -226,43 +273,43 @@ impl Snapshot {
         task: Task,
         each: &mut dyn FnMut(&Batch) -> bool,
     ) -> Result<bool, StoreError> {
-        let (at, pieces) = match task {
-            Task::Segment(at, pieces) => (at, pieces),
-            Task::Tail => return Ok(self.run_tail(request, resolution, each)),
-        };
-        let live = &self.segments[at];
-        let all_times = request.range.from().0 <= live.file.time_min_ms && live.file.time_max_ms < request.range.to().0;
-        let (known, new): (&[u32], &[u32]) =
-            if request.dedup { (&live.superseded, resolution.segments.get(at).map_or(&[], Vec::as_slice)) } else { (&[], &[]) };
-        let columns = Columns { ids: request.ids, rank: false, properties: Some(&request.properties) };
-        for item in Rows::open(&live.file, pieces, columns)? {
-            let (event, first, mut batch) = item?;
-            let end = first + batch.num_rows() as u32;
-            let among = |rows: &[u32]| rows.partition_point(|row| *row < first)..rows.partition_point(|row| *row < end);
-            let (known, new) = (&known[among(known)], &new[among(new)]);
-            if !all_times || !known.is_empty() || !new.is_empty() {
-                let times: &Int64Array = fixed(&batch, schema::TIME)?;
-                let mut mask: Vec<bool> = times.values().iter().map(|time| request.range.contains(Timestamp(*time))).collect();
-                known.iter().chain(new).for_each(|row| mask[(row - first) as usize] = false);
-                batch = filter_record_batch(&batch, &BooleanArray::from(mask))?;
+        fn new(rows: &[Vec<u32>], at: usize) -> &[u32] {
+            rows.get(at).map_or(&[], Vec::as_slice)
+        }
+        match task {
+            Task::Segment(at, pieces) => {
+                let Live { file, superseded, .. } = &self.segments[at];
+                let known: &[u32] = if request.dedup { superseded } else { &[] };
+                let columns = Columns { ids: request.ids, rank: false, properties: Some(&request.properties) };
+                for item in Rows::open(file, pieces, columns)? {
+                    let (event, first, batch) = item?;
+                    let span_ms = (file.time_min_ms, file.time_max_ms);
+                    if !request.give(&event, first, batch, span_ms, [known, new(&resolution.segments, at)], each)? {
+                        return Ok(false);
+                    }
+                }
             }
-            if batch.num_rows() > 0 && !each(&Batch::of_segment(&event, &batch, &request.properties, request.ids)?) {
-                return Ok(false);
+            Task::Packed(at) => {
+                let Content::Packed(packed) = &self.tail[at].content else { return Ok(true) };
+                let wanted = |event: &str| request.events.as_ref().is_none_or(|events| events.iter().any(|wanted| wanted == event));
+                for (event, first, batch) in packed.pieces(wanted) {
+                    if !request.give(event, first, batch, packed.span_ms(), [&[], new(&resolution.parts, at)], each)? {
+                        return Ok(false);
+                    }
+                }
+            }
+            Task::Fresh => {
+                let mut by_event: FxHashMap<&str, Vec<&Row>> = FxHashMap::default();
+                for (part, row, event) in self.fresh().filter(|(_, _, row)| request.selects(&row.event.name, row.event.time)) {
+                    if new(&resolution.parts, part).binary_search(&row).is_err() {
+                        by_event.entry(&event.event.name).or_default().push(event);
+                    }
+                }
+                let mut batches = by_event.iter().flat_map(|(event, rows)| rows.chunks(FRESH_BATCH_ROWS).map(move |rows| (event, rows)));
+                return Ok(batches.all(|(event, rows)| each(&Batch::of_tail(event, rows, &request.properties, request.ids))));
             }
         }
         Ok(true)
-    }
-
-    fn run_tail(&self, request: &ScanRequest, resolution: &Resolution, each: &mut dyn FnMut(&Batch) -> bool) -> bool {
-        let mut by_event: FxHashMap<&str, Vec<&Row>> = FxHashMap::default();
-        for row in self.unsealed().filter(|row| request.selects(&row.event.name, row.event.time)) {
-            if resolution.unsealed.is_empty() || !resolution.unsealed.contains(&(row.seq, row.index)) {
-                by_event.entry(&row.event.name).or_default().push(row);
-            }
-        }
-        by_event.iter().all(|(event, rows)| {
-            rows.chunks(TAIL_BATCH_ROWS).all(|rows| each(&Batch::of_tail(event, rows, &request.properties, request.ids)))
-        })
     }
 
     /// All profiles of a kind, by id. Blocking.

@@ -1,4 +1,4 @@
-//! While seal and compact run in a loop, a reader that polls never sees counts dip or jump; duplicates count once, and the newest
+//! While pack, seal and compact run in loops, a reader that polls never sees counts dip or jump; duplicates count once, and the newest
 //! authenticated row wins.
 
 mod common;
@@ -39,6 +39,11 @@ fn a_polling_reader_sees_every_acknowledged_event_once() {
                 store.compact_now().expect("it compacts");
             }
         });
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                store.pack_now().expect("it packs");
+            }
+        });
         let mut polls = 0;
         while !over.load(Ordering::SeqCst) {
             let least = acknowledged.load(Ordering::SeqCst);
@@ -76,19 +81,24 @@ fn a_snapshot_outlives_the_compaction_of_its_files() {
 
 #[test]
 fn a_duplicate_counts_once_and_the_newest_authenticated_row_wins() {
-    // (sealed in between, authenticated) of three rows with one key, and which of them counts.
+    // Authenticated or not, of three rows with one key, and which of them counts.
     let cases = [([false, false, false], 2), ([true, false, false], 0), ([true, true, false], 1), ([false, true, false], 1)];
-    for seals in 0..8 {
+    // Sealed in between, packed in between, or neither.
+    for steps in 0..27 {
         for (authenticated, winner) in cases {
             let dir = directory();
-            let store = Store::open(options(dir.path(), Arc::new(RealDisk)), metastore(dir.path())).expect("it opens");
+            let mut options = options(dir.path(), Arc::new(RealDisk));
+            options.pack_rows_min = 1;
+            let store = Store::open(options, metastore(dir.path())).expect("it opens");
             for (index, authenticated) in authenticated.into_iter().enumerate() {
                 let mut row = event(1, 0);
                 row.authenticated = authenticated;
                 row.properties.insert("row".to_owned(), Value::from(index as i64));
                 runtime().block_on(store.append(PROJECT, vec![row])).expect("it is stored");
-                if seals >> index & 1 == 1 {
-                    store.seal_now().expect("it seals");
+                match steps / 3_i32.pow(index as u32) % 3 {
+                    0 => {}
+                    1 => store.pack_now().expect("it packs"),
+                    _ => store.seal_now().expect("it seals"),
                 }
             }
             let snapshot = store.snapshot(PROJECT).expect("it opened");
@@ -104,7 +114,7 @@ fn a_duplicate_counts_once_and_the_newest_authenticated_row_wins() {
                 true
             });
             scanned.expect("it reads");
-            assert_eq!(rows, [winner], "seals {seals:03b}, authenticated {authenticated:?}");
+            assert_eq!(rows, [winner], "steps {steps}, authenticated {authenticated:?}");
         }
     }
 }

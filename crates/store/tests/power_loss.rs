@@ -57,6 +57,7 @@ impl Sent {
                     self.send_events(&store, 3, 2000).await;
                     self.send_updates(&store, 2).await;
                     self.send_events(&store, 2, 5000 * (round % 3)).await;
+                    let _ = store.pack_now();
                     let _ = store.seal_now();
                     self.send_events(&store, 1, 10).await;
                     if round % 4 == 3 {

@@ -44,14 +44,7 @@ fn found(snapshot: &Snapshot) -> Found {
         for row in 0..batch.len() {
             let mut properties = BTreeMap::new();
             batch.each_property(row, &mut |name, value| {
-                let value = match value {
-                    model::ValueRef::Text(text) => Value::from(text),
-                    model::ValueRef::Int(int) => Value::from(int),
-                    model::ValueRef::Float(float) => Value::from(float),
-                    model::ValueRef::Bool(flag) => Value::Bool(flag),
-                    model::ValueRef::Other(value) => value.clone(),
-                };
-                assert!(properties.insert(name.to_owned(), value).is_none(), "a property stands there twice");
+                assert!(properties.insert(name.to_owned(), Value::from(value)).is_none(), "a property stands there twice");
             });
             let row = (batch.event().to_string(), batch.times()[row], batch.distinct_id(row).to_owned(), properties);
             assert!(found.insert(batch_id(batch, &row), row).is_none(), "a row stands there twice");

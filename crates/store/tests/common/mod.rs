@@ -32,6 +32,7 @@ pub fn metastore(dir: &Path) -> Arc<Metastore> {
 pub fn options(dir: &Path, disk: Arc<dyn Disk>) -> StoreOptions {
     let mut options = StoreOptions::new(dir.to_path_buf());
     options.disk = disk;
+    options.pack_rows_min = 3;
     options.seal_age = Duration::from_secs(3600);
     options
 }

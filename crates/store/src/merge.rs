@@ -1,0 +1,207 @@
+//! Merges sorted rows into one segment without holding them all in memory: packed parts of the tail when they are sealed, segments when
+//! they are compacted.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BinaryArray, BinaryBuilder, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array, new_null_array,
+};
+use arrow::compute::interleave_record_batch;
+use arrow::datatypes::{Field, SchemaRef};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::batch::{self, Batch, Wanted, fixed};
+use crate::error::StoreError;
+use crate::pack::COLUMNS_MAX;
+use crate::record::{self, Spelling};
+use crate::schema::{self, Kind};
+use crate::segment::{Columns, Live, Rows};
+use crate::snapshot::Snapshot;
+use crate::tail::Packed;
+use crate::writer::{CHUNK_ROWS, Encoded, Writer};
+
+/// Batches of rows of one event each, with the number of their first row.
+type Batches<'a> = Box<dyn Iterator<Item = Result<(Arc<str>, u32, RecordBatch), StoreError>> + 'a>;
+
+/// Sorted rows that take part in a merge.
+pub(crate) struct Source<'a> {
+    batches: Batches<'a>,
+    schema: SchemaRef,
+    /// The properties outside the columns; `None`: any.
+    spilled: Option<&'a FxHashSet<String>>,
+    /// Row numbers, ascending.
+    superseded: Cow<'a, [u32]>,
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn segment(live: &'a Live) -> Result<Self, StoreError> {
+        let columns = Columns { ids: true, rank: true, properties: Some(&Wanted::All) };
+        let rows = Rows::open(&live.file, live.file.index.events.clone(), columns)?;
+        let (schema, spilled) = (live.file.schema()?, live.file.index.spilled.as_ref());
+        Ok(Self { batches: Box::new(rows), schema, spilled, superseded: Cow::Borrowed(&live.superseded) })
+    }
+
+    pub(crate) fn packed(packed: &'a Packed, superseded: Vec<u32>) -> Self {
+        let batches = packed.pieces(|_| true).map(|(event, first, batch)| Ok((event.clone(), first, batch)));
+        let schema = packed.batch.schema();
+        Self { batches: Box::new(batches), schema, spilled: Some(&packed.spilled), superseded: Cow::Owned(superseded) }
+    }
+}
+
+/// One source's rows, a batch at a time.
+struct Cursor<'a> {
+    batches: Batches<'a>,
+    superseded: Cow<'a, [u32]>,
+    event: Arc<str>,
+    /// The number of the batch's first row in its source.
+    first: u32,
+    /// Which of the merge's batches it is.
+    batch: usize,
+    users: Vec<u128>,
+    times: Int64Array,
+    seqs: UInt64Array,
+    indexes: UInt32Array,
+    at: usize,
+}
+
+/// The merged segment, and which of its rows are superseded.
+pub(crate) fn merge(snapshot: &Snapshot, sources: Vec<Source<'_>>) -> Result<(Encoded, Vec<u32>), StoreError> {
+    let (schema, demoted) = union(&sources);
+    let mut writer = Writer::new(schema.clone())?;
+    sources.iter().for_each(|source| writer.note_spilled(source.spilled));
+    writer.note_spilled(Some(&demoted));
+    let mut batches: Vec<RecordBatch> = Vec::new();
+    let mut cursors = Vec::new();
+    for source in sources {
+        cursors.extend(Cursor::open(source, &schema, &mut batches)?);
+    }
+    let (mut picked, mut superseded, mut written) = (Vec::with_capacity(CHUNK_ROWS), Vec::new(), 0_u32);
+    while let Some(least) = (0..cursors.len()).min_by(|a, b| cursors[*a].order(&cursors[*b])) {
+        let cursor = &mut cursors[least];
+        let (batch, at) = (&batches[cursor.batch], cursor.at);
+        let ids: [&StringArray; 2] = [fixed(batch, schema::DISTINCT_ID)?, fixed(batch, schema::INSERT_ID)?];
+        let key = snapshot.key(&cursor.event, ids[0].value(at), cursor.times.value(at), ids[1].value(at));
+        writer.note(&cursor.event, cursor.users[at], key);
+        if cursor.superseded.binary_search(&(cursor.first + at as u32)).is_ok() {
+            superseded.push(written);
+        }
+        written += 1;
+        picked.push((cursor.batch, at));
+        cursor.at += 1;
+        let ended = cursor.at == cursor.users.len() && !cursor.next(&schema, &mut batches)?;
+        if picked.len() == CHUNK_ROWS {
+            flush(&mut writer, &mut picked, &mut batches, &mut cursors)?;
+        }
+        if ended {
+            cursors.swap_remove(least);
+        }
+    }
+    flush(&mut writer, &mut picked, &mut batches, &mut cursors)?;
+    Ok((writer.finish()?, superseded))
+}
+
+/// Writes the picked rows and lets go of the batches that no cursor stands in.
+fn flush(
+    writer: &mut Writer,
+    picked: &mut Vec<(usize, usize)>,
+    batches: &mut Vec<RecordBatch>,
+    cursors: &mut [Cursor<'_>],
+) -> Result<(), StoreError> {
+    if !picked.is_empty() {
+        writer.write(&interleave_record_batch(&batches.iter().collect::<Vec<_>>(), picked)?)?;
+        picked.clear();
+    }
+    let mut kept = Vec::with_capacity(cursors.len());
+    for cursor in cursors {
+        kept.push(batches[cursor.batch].clone());
+        cursor.batch = kept.len() - 1;
+    }
+    *batches = kept;
+    Ok(())
+}
+
+/// The columns of all sources, and the properties that lose theirs because there are too many.
+fn union(sources: &[Source<'_>]) -> (SchemaRef, FxHashSet<String>) {
+    let mut counts: FxHashMap<(Kind, &str), (usize, usize)> = FxHashMap::default();
+    for field in sources.iter().flat_map(|source| source.schema.fields()) {
+        if let Some(column) = schema::property_of(field.name()) {
+            let order = counts.len();
+            counts.entry(column).or_insert((order, 0)).1 += 1;
+        }
+    }
+    let mut columns: Vec<_> = counts.into_iter().collect();
+    columns.sort_unstable_by_key(|(_, (order, sources))| (std::cmp::Reverse(*sources), *order));
+    let demoted = columns.split_off(columns.len().min(COLUMNS_MAX));
+    columns.sort_unstable_by_key(|(_, (order, _))| *order);
+    let demoted = demoted.into_iter().map(|((_, name), _)| name.to_owned()).collect();
+    (schema::events(columns.into_iter().map(|(column, _)| column)), demoted)
+}
+
+impl<'a> Cursor<'a> {
+    fn open(source: Source<'a>, schema: &SchemaRef, batches: &mut Vec<RecordBatch>) -> Result<Option<Self>, StoreError> {
+        let (times, seqs, indexes) = (Int64Array::from(vec![0; 0]), UInt64Array::from(vec![0; 0]), UInt32Array::from(vec![0; 0]));
+        let Source { batches: rows, superseded, .. } = source;
+        let mut cursor =
+            Self { batches: rows, superseded, event: "".into(), first: 0, batch: 0, users: Vec::new(), times, seqs, indexes, at: 0 };
+        Ok(cursor.next(schema, batches)?.then_some(cursor))
+    }
+
+    /// Goes on to the next batch; false at the end.
+    fn next(&mut self, schema: &SchemaRef, batches: &mut Vec<RecordBatch>) -> Result<bool, StoreError> {
+        let Some(item) = self.batches.next() else { return Ok(false) };
+        let (event, first, batch) = item?;
+        let names: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&*event, batch.num_rows())));
+        let spilled = spilled(&event, &batch, schema)?;
+        let column = |field: &Arc<Field>| match (field.name().as_str(), &spilled) {
+            (schema::EVENT, _) => names.clone(),
+            (schema::SPILLED, Some(spilled)) => spilled.clone(),
+            (name, _) => batch.column_by_name(name).cloned().unwrap_or_else(|| new_null_array(field.data_type(), batch.num_rows())),
+        };
+        let columns = schema.fields().iter().map(column).collect();
+        self.users = batch::users(&batch)?;
+        self.times = fixed::<Int64Array>(&batch, schema::TIME)?.clone();
+        self.seqs = fixed::<UInt64Array>(&batch, schema::SEQ)?.clone();
+        self.indexes = fixed::<UInt32Array>(&batch, schema::INDEX)?.clone();
+        (self.event, self.first, self.at, self.batch) = (event, first, 0, batches.len());
+        batches.push(RecordBatch::try_new(schema.clone(), columns)?);
+        Ok(true)
+    }
+
+    fn order(&self, other: &Self) -> Ordering {
+        let place = |cursor: &Self| {
+            let at = cursor.at;
+            (cursor.users[at], cursor.times.value(at), cursor.seqs.value(at), cursor.indexes.value(at))
+        };
+        self.event.cmp(&other.event).then_with(|| place(self).cmp(&place(other)))
+    }
+}
+
+/// What rows hold outside the merged columns, where a column of theirs is not among them.
+fn spilled(event: &Arc<str>, batch: &RecordBatch, merged: &SchemaRef) -> Result<Option<ArrayRef>, StoreError> {
+    let is_demoted = |field: &&Arc<Field>| schema::property_of(field.name()).is_some() && merged.index_of(field.name()).is_err();
+    let demoted: Vec<String> = batch.schema_ref().fields().iter().filter(is_demoted).map(|field| field.name().clone()).collect();
+    if demoted.is_empty() {
+        return Ok(None);
+    }
+    let narrow = batch.project(&demoted.iter().filter_map(|name| batch.schema_ref().index_of(name).ok()).collect::<Vec<_>>())?;
+    let values = Batch::of_columns(event, &narrow)?;
+    let known: Option<&BinaryArray> = fixed(batch, schema::SPILLED).ok();
+    let (mut builder, mut bytes) = (BinaryBuilder::new(), Vec::new());
+    for row in 0..batch.num_rows() {
+        let mut rest = match known.filter(|known| known.is_valid(row)) {
+            Some(known) => record::Reader { bytes: known.value(row) }.properties(0).map_err(|error| StoreError::Io(error.to_string()))?,
+            None => model::value::Properties::new(),
+        };
+        values.each_property(row, &mut |name, value| drop(rest.insert(name.to_owned(), value.into())));
+        if rest.is_empty() {
+            builder.append_null();
+        } else {
+            bytes.clear();
+            record::put_properties(&mut bytes, &rest, Spelling::Fast);
+            builder.append_value(&bytes);
+        }
+    }
+    Ok(Some(Arc::new(builder.finish())))
+}
