@@ -21,6 +21,8 @@ pub(crate) struct App {
     pub settings: Settings,
     pub queries: Queues,
     pub exports: Queues,
+    /// Bytes of requests that may be decoded now.
+    pub decoding: tokio::sync::Semaphore,
 }
 
 /// Figures for `/metrics`.
@@ -50,6 +52,7 @@ impl App {
             settings,
             queries,
             exports,
+            decoding: tokio::sync::Semaphore::new(crate::ingest::DECODING_BYTES_MAX),
         })
     }
 

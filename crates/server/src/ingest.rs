@@ -26,6 +26,9 @@ use crate::listen::Peer;
 
 const LIMITS: Limits = Limits { decoded_bytes_max: 10 * 1024 * 1024, records_max: 2000 };
 
+/// Bytes of requests that are decoded and stored at a time.
+pub(crate) const DECODING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Reads a whole body within a bound of bytes, of time, and of pauses.
 pub(crate) async fn collect(app: &App, body: Body, bytes_max: usize) -> Result<Bytes, ()> {
     let listen = &app.settings.listen;
@@ -52,6 +55,10 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         let (options, _) = body::decode(query, None, b"", LIMITS);
         return respond(reply(endpoint, &options, 0, &[], Some(&BodyError::TooLarge(LIMITS.decoded_bytes_max))));
     };
+    // Records take several times the bytes that they had: so many are decoded at a time, the others wait as bytes.
+    let packed = sent.starts_with(&[0x1f, 0x8b]);
+    let bytes = (sent.len() * if packed { 8 } else { 1 }).clamp(1, DECODING_BYTES_MAX) as u32;
+    let _place = app.decoding.acquire_many(bytes).await;
     let now = clock::now();
     let (options, records) = body::decode(query, encoding, &sent, LIMITS);
     let table = app.credentials();
@@ -97,7 +104,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     let (mut accepted, mut rejections) = (0, Vec::<Rejection>::new());
     let mut events: HashMap<ProjectId, Vec<Event>> = HashMap::new();
     let mut updates: HashMap<ProjectId, Vec<ProfileUpdate>> = HashMap::new();
-    for (index, record) in records.iter().enumerate() {
+    for (index, record) in records.into_iter().enumerate() {
         if matches!(endpoint, Endpoint::Track | Endpoint::Import) {
             match track::event(index, record, rules, &mut new_insert_id) {
                 Record::Good { token, item } => match writer.project.or_else(|| table.tokens.get(&token).copied()) {
@@ -115,7 +122,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
                 }
             }
         } else {
-            match engage::updates(index, record, endpoint == Endpoint::Groups, now) {
+            match engage::updates(index, &record, endpoint == Endpoint::Groups, now) {
                 Record::Good { token, item } => match table.tokens.get(&token) {
                     Some(project) => updates.entry(*project).or_default().extend(item),
                     None if app.is_secret(&table, &token) => {

@@ -69,7 +69,7 @@ impl StoreOptions {
             pack_rows_min: 8 * 1024,
             seal_rows_max: 250_000,
             seal_age: Duration::from_secs(60),
-            tail_rows_max: 2_000_000,
+            tail_rows_max: 1_000_000,
             fresh_rows_max: 100_000,
             wait_max: Duration::from_secs(5),
         }
@@ -101,6 +101,7 @@ pub(crate) struct Shared {
     state: Arc<Mutex<State>>,
     log: Log,
     sealing: Mutex<()>,
+    compacting: Mutex<()>,
     counter: AtomicU64,
     tail_rows: Arc<AtomicU64>,
     fresh_rows: Arc<AtomicU64>,
@@ -263,8 +264,9 @@ impl Store {
         // Names of files must not come twice, and what was compacted away leaves gaps.
         let numbers = live.iter().filter_map(|name| paths::counter(name));
         let counter = AtomicU64::new(numbers.max().map_or(0, |last| last + 1));
-        let sealing = Mutex::new(());
-        let shared = Shared { options, metastore, state, log, sealing, counter, tail_rows, fresh_rows, failed: AtomicBool::new(false) };
+        let (sealing, compacting) = (Mutex::new(()), Mutex::new(()));
+        let shared =
+            Shared { options, metastore, state, log, sealing, compacting, counter, tail_rows, fresh_rows, failed: AtomicBool::new(false) };
         let store = Self { shared: Arc::new(shared) };
         if store.shared.tail_rows.load(Ordering::Relaxed) >= store.shared.options.seal_rows_max {
             // A server that is killed again and again must not collect rows without end.
@@ -328,7 +330,7 @@ impl Store {
 
     /// Packs, seals and compacts until `shutdown` turns true, then seals once more.
     pub async fn run(self, shutdown: tokio::sync::watch::Receiver<bool>) {
-        tokio::join!(self.run_pack(shutdown.clone()), self.run_seal(shutdown));
+        tokio::join!(self.run_pack(shutdown.clone()), self.run_compact(shutdown.clone()), self.run_seal(shutdown));
     }
 
     async fn run_pack(&self, shutdown: tokio::sync::watch::Receiver<bool>) {
@@ -340,6 +342,16 @@ impl Store {
                     tracing::error!(%error, "packing failed; it is tried again");
                 }
             }
+        }
+    }
+
+    async fn run_compact(&self, mut shutdown: tokio::sync::watch::Receiver<bool>) {
+        while !*shutdown.borrow() {
+            let store = self.clone();
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.compact_now()).await {
+                tracing::error!(%error, "compaction failed; it is tried again");
+            }
+            let _ = tokio::time::timeout(Duration::from_secs(1), shutdown.wait_for(|stop| *stop)).await;
         }
     }
 
@@ -355,7 +367,7 @@ impl Store {
             if due || (stopping && rows > 0) {
                 since = tokio::time::Instant::now();
                 let store = self.clone();
-                let outcome = tokio::task::spawn_blocking(move || store.seal_now().and_then(|()| store.compact_now())).await;
+                let outcome = tokio::task::spawn_blocking(move || store.seal_now()).await;
                 let failed = !matches!(outcome, Ok(Ok(())));
                 self.shared.failed.store(failed, Ordering::Relaxed);
                 if let Ok(Err(error)) = outcome {

@@ -1,7 +1,6 @@
 //! Merges sorted rows into one segment without holding them all in memory: packed parts of the tail when they are sealed, segments when
 //! they are compacted.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -31,8 +30,7 @@ pub(crate) struct Source<'a> {
     schema: SchemaRef,
     /// The properties outside the columns; `None`: any.
     spilled: Option<&'a FxHashSet<String>>,
-    /// Row numbers, ascending.
-    superseded: Cow<'a, [u32]>,
+    rows: usize,
 }
 
 impl<'a> Source<'a> {
@@ -40,23 +38,22 @@ impl<'a> Source<'a> {
         let columns = Columns { ids: true, rank: true, properties: Some(&Wanted::All) };
         let rows = Rows::open(&live.file, live.file.index.events.clone(), columns)?;
         let (schema, spilled) = (live.file.schema()?, live.file.index.spilled.as_ref());
-        Ok(Self { batches: Box::new(rows), schema, spilled, superseded: Cow::Borrowed(&live.superseded) })
+        Ok(Self { batches: Box::new(rows), schema, spilled, rows: live.file.rows as usize })
     }
 
-    pub(crate) fn packed(packed: &'a Packed, superseded: Vec<u32>) -> Self {
+    pub(crate) fn packed(packed: &'a Packed) -> Self {
         let batches = packed.pieces(|_| true).map(|(event, first, batch)| Ok((event.clone(), first, batch)));
         let schema = packed.batch.schema();
-        Self { batches: Box::new(batches), schema, spilled: Some(&packed.spilled), superseded: Cow::Owned(superseded) }
+        Self { batches: Box::new(batches), schema, spilled: Some(&packed.spilled), rows: packed.keys.len() }
     }
 }
 
 /// One source's rows, a batch at a time.
 struct Cursor<'a> {
     batches: Batches<'a>,
-    superseded: Cow<'a, [u32]>,
+    /// Which source it reads.
+    source: usize,
     event: Arc<str>,
-    /// The number of the batch's first row in its source.
-    first: u32,
     /// Which of the merge's batches it is.
     batch: usize,
     users: Vec<u128>,
@@ -66,27 +63,42 @@ struct Cursor<'a> {
     at: usize,
 }
 
-/// The merged segment, and which of its rows are superseded.
-pub(crate) fn merge(snapshot: &Snapshot, sources: Vec<Source<'_>>) -> Result<(Encoded, Vec<u32>), StoreError> {
+/// A merged segment, and where each source's rows stand in it.
+pub(crate) struct Merged {
+    pub encoded: Encoded,
+    rows: Vec<Vec<u32>>,
+}
+
+impl Merged {
+    /// Rows of the sources as rows of the merged segment, ascending.
+    pub(crate) fn rows<'r>(&self, of_sources: impl IntoIterator<Item = &'r [u32]>) -> Vec<u32> {
+        let merged = self.rows.iter().zip(of_sources).flat_map(|(merged, rows)| rows.iter().map(|row| merged[*row as usize]));
+        let mut merged: Vec<u32> = merged.collect();
+        merged.sort_unstable();
+        merged
+    }
+}
+
+/// Merges sources.
+pub(crate) fn merge(snapshot: &Snapshot, sources: Vec<Source<'_>>) -> Result<Merged, StoreError> {
     let (schema, demoted) = union(&sources);
     let mut writer = Writer::new(schema.clone())?;
     sources.iter().for_each(|source| writer.note_spilled(source.spilled));
     writer.note_spilled(Some(&demoted));
     let mut batches: Vec<RecordBatch> = Vec::new();
+    let mut rows: Vec<Vec<u32>> = sources.iter().map(|source| Vec::with_capacity(source.rows)).collect();
     let mut cursors = Vec::new();
-    for source in sources {
-        cursors.extend(Cursor::open(source, &schema, &mut batches)?);
+    for (at, source) in sources.into_iter().enumerate() {
+        cursors.extend(Cursor::open(at, source, &schema, &mut batches)?);
     }
-    let (mut picked, mut superseded, mut written) = (Vec::with_capacity(CHUNK_ROWS), Vec::new(), 0_u32);
+    let (mut picked, mut written) = (Vec::with_capacity(CHUNK_ROWS), 0_u32);
     while let Some(least) = (0..cursors.len()).min_by(|a, b| cursors[*a].order(&cursors[*b])) {
         let cursor = &mut cursors[least];
         let (batch, at) = (&batches[cursor.batch], cursor.at);
         let ids: [&StringArray; 2] = [fixed(batch, schema::DISTINCT_ID)?, fixed(batch, schema::INSERT_ID)?];
         let key = snapshot.key(&cursor.event, ids[0].value(at), cursor.times.value(at), ids[1].value(at));
         writer.note(&cursor.event, cursor.users[at], key);
-        if cursor.superseded.binary_search(&(cursor.first + at as u32)).is_ok() {
-            superseded.push(written);
-        }
+        rows[cursor.source].push(written);
         written += 1;
         picked.push((cursor.batch, at));
         cursor.at += 1;
@@ -99,7 +111,7 @@ pub(crate) fn merge(snapshot: &Snapshot, sources: Vec<Source<'_>>) -> Result<(En
         }
     }
     flush(&mut writer, &mut picked, &mut batches, &mut cursors)?;
-    Ok((writer.finish()?, superseded))
+    Ok(Merged { encoded: writer.finish()?, rows })
 }
 
 /// Writes the picked rows and lets go of the batches that no cursor stands in.
@@ -140,18 +152,17 @@ fn union(sources: &[Source<'_>]) -> (SchemaRef, FxHashSet<String>) {
 }
 
 impl<'a> Cursor<'a> {
-    fn open(source: Source<'a>, schema: &SchemaRef, batches: &mut Vec<RecordBatch>) -> Result<Option<Self>, StoreError> {
+    fn open(at: usize, source: Source<'a>, schema: &SchemaRef, batches: &mut Vec<RecordBatch>) -> Result<Option<Self>, StoreError> {
         let (times, seqs, indexes) = (Int64Array::from(vec![0; 0]), UInt64Array::from(vec![0; 0]), UInt32Array::from(vec![0; 0]));
-        let Source { batches: rows, superseded, .. } = source;
         let mut cursor =
-            Self { batches: rows, superseded, event: "".into(), first: 0, batch: 0, users: Vec::new(), times, seqs, indexes, at: 0 };
+            Self { batches: source.batches, source: at, event: "".into(), batch: 0, users: Vec::new(), times, seqs, indexes, at: 0 };
         Ok(cursor.next(schema, batches)?.then_some(cursor))
     }
 
     /// Goes on to the next batch; false at the end.
     fn next(&mut self, schema: &SchemaRef, batches: &mut Vec<RecordBatch>) -> Result<bool, StoreError> {
         let Some(item) = self.batches.next() else { return Ok(false) };
-        let (event, first, batch) = item?;
+        let (event, _, batch) = item?;
         let names: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&*event, batch.num_rows())));
         let spilled = spilled(&event, &batch, schema)?;
         let column = |field: &Arc<Field>| match (field.name().as_str(), &spilled) {
@@ -164,7 +175,7 @@ impl<'a> Cursor<'a> {
         self.times = fixed::<Int64Array>(&batch, schema::TIME)?.clone();
         self.seqs = fixed::<UInt64Array>(&batch, schema::SEQ)?.clone();
         self.indexes = fixed::<UInt32Array>(&batch, schema::INDEX)?.clone();
-        (self.event, self.first, self.at, self.batch) = (event, first, 0, batches.len());
+        (self.event, self.at, self.batch) = (event, 0, batches.len());
         batches.push(RecordBatch::try_new(schema.clone(), columns)?);
         Ok(true)
     }

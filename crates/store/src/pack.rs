@@ -21,10 +21,8 @@ use crate::tail::{Packed, Row};
 pub(crate) const COLUMNS_MAX: usize = 500;
 
 /// Rows as columns, sorted. The event has no column: it stands in the index.
-pub(crate) fn pack(mut rows: Vec<&Row>) -> Result<Packed, StoreError> {
-    rows.sort_unstable_by(|a, b| {
-        (&a.event.name, a.user, a.event.time, a.seq, a.index).cmp(&(&b.event.name, b.user, b.event.time, b.seq, b.index))
-    });
+pub(crate) fn pack(rows: Vec<&Row>) -> Result<Packed, StoreError> {
+    let rows = sorted(rows);
     let columns = columns_of(&rows);
     let places: FxHashMap<(&str, Kind), usize> = columns.iter().enumerate().map(|(at, (kind, name))| ((*name, *kind), at)).collect();
     let mut users = FixedSizeBinaryBuilder::with_capacity(rows.len(), 16);
@@ -72,6 +70,17 @@ pub(crate) fn pack(mut rows: Vec<&Row>) -> Result<Packed, StoreError> {
     let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
     let keys = rows.iter().map(|row| row.key).collect();
     Packed::of(batch, events, keys, spilled_names)
+}
+
+/// By event, user, time and place in the log. What is compared lies side by side: rows are all over memory.
+fn sorted<'r>(rows: Vec<&'r Row>) -> Vec<&'r Row> {
+    let mut names: Vec<&str> = rows.iter().map(|row| row.event.name.as_str()).collect::<FxHashSet<_>>().into_iter().collect();
+    names.sort_unstable();
+    let ranks: FxHashMap<&str, u32> = names.into_iter().zip(0..).collect();
+    let place = |row: &&'r Row| (ranks[row.event.name.as_str()], row.user, row.event.time, row.seq, row.index);
+    let mut order: Vec<_> = rows.iter().map(place).zip(0_u32..).collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, at)| rows[at as usize]).collect()
 }
 
 fn kind_of(value: &Value) -> Kind {

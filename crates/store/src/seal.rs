@@ -49,9 +49,9 @@ impl Store {
         Ok(())
     }
 
-    /// Merges segments where enough of one level have come together. Blocking.
+    /// Merges segments where enough of one level have come together. Blocking; sealing goes on meanwhile.
     pub fn compact_now(&self) -> Result<(), StoreError> {
-        let _one_at_a_time = self.shared.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one_at_a_time = self.shared.compacting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let projects: Vec<ProjectId> = self.shared.lock().projects.keys().copied().collect();
         for project in projects {
             let Some(snapshot) = self.shared.lock().projects.get(&project).map(Snapshot::of) else { continue };
@@ -60,20 +60,16 @@ impl Store {
             for live in sealed.segments().iter().filter(|live| live.file.rows <= COMPACT_ROWS_MAX) {
                 levels.entry(live.file.level).or_default().push(live.clone());
             }
-            for (level, segments) in levels.into_iter().filter(|(_, segments)| segments.len() >= COMPACT_SEGMENTS) {
-                let sources = segments.iter().map(Source::segment).collect::<Result<_, _>>()?;
-                let (encoded, superseded) = merge::merge(&sealed, sources)?;
-                let seqs = span(segments.iter().map(|live| (live.file.seq_min, live.file.seq_max)));
-                let times = span(segments.iter().map(|live| (live.file.time_min_ms, live.file.time_max_ms)));
-                let written = self.shared.write_events(project, level + 1, encoded, superseded, seqs, times)?;
-                self.shared.swap(project, segments.iter().map(|live| live.file.clone()).collect(), written)?;
-                segments.iter().filter_map(|live| live.superseded_name.as_ref()).for_each(|name| self.shared.forget_file(name));
+            for (level, mut segments) in levels.into_iter().filter(|(_, segments)| segments.len() >= COMPACT_SEGMENTS) {
+                segments.truncate(2 * COMPACT_SEGMENTS);
+                self.shared.compact_events(project, &sealed, level, &segments)?;
             }
             let profiles = sealed.profile_segments();
             if profiles.len() >= COMPACT_SEGMENTS {
                 let folded = sealed.folded(&|_| true)?;
                 let through = profiles.iter().map(|segment| segment.seq_max).max().unwrap_or(0);
                 let written = self.shared.write_profiles(project, 1, &folded, through)?;
+                let _sealing = self.shared.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 self.shared.swap(project, profiles.to_vec(), written)?;
             }
         }
@@ -96,6 +92,25 @@ impl Store {
 }
 
 impl Shared {
+    fn compact_events(&self, project: ProjectId, sealed: &Snapshot, level: i64, segments: &[Live]) -> Result<(), StoreError> {
+        let sources = segments.iter().map(Source::segment).collect::<Result<_, _>>()?;
+        let merged = merge::merge(sealed, sources)?;
+        let seqs = span(segments.iter().map(|live| (live.file.seq_min, live.file.seq_max)));
+        let times = span(segments.iter().map(|live| (live.file.time_min_ms, live.file.time_max_ms)));
+        // A seal may have superseded rows meanwhile; from here on none does.
+        let _sealing = self.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let now: Vec<Live> = {
+            let state = self.lock();
+            let live = state.projects.get(&project).map(|project| project.segments.as_slice()).unwrap_or_default();
+            segments.iter().filter_map(|old| live.iter().find(|live| live.file.id == old.file.id)).cloned().collect()
+        };
+        let superseded = merged.rows(now.iter().map(|live| live.superseded.as_slice()));
+        let written = self.write_events(project, level + 1, merged.encoded, superseded, seqs, times)?;
+        self.swap(project, now.iter().map(|live| live.file.clone()).collect(), written)?;
+        now.iter().filter_map(|live| live.superseded_name.as_ref()).for_each(|name| self.forget_file(name));
+        Ok(())
+    }
+
     /// Packs the oldest fresh records of a project; false where there are too few.
     fn pack(&self, project: ProjectId) -> Result<bool, StoreError> {
         let fresh: Vec<Arc<Part>> = {
@@ -143,7 +158,7 @@ impl Shared {
         for (project, snapshot) in projects {
             let snapshot = snapshot.packed()?;
             if snapshot.packed_parts().next().is_some() {
-                let mut resolution = snapshot.resolve(|_, _| true)?;
+                let resolution = snapshot.resolve(|_, _| true)?;
                 for (live, new) in snapshot.segments().iter().zip(resolution.segments).filter(|(_, new)| !new.is_empty()) {
                     let mut rows = [live.superseded.as_slice(), &new].concat();
                     rows.sort_unstable();
@@ -151,12 +166,11 @@ impl Shared {
                     segment::write_file(&*self.options.disk, &live.file.dir, &name, &segment::encode_rows(&rows))?;
                     superseding.push(Superseding { project, segment: live.file.id, name, rows });
                 }
-                let sources =
-                    snapshot.packed_parts().map(|(at, _, packed)| Source::packed(packed, std::mem::take(&mut resolution.parts[at])));
-                let (encoded, superseded) = merge::merge(&snapshot, sources.collect())?;
+                let merged = merge::merge(&snapshot, snapshot.packed_parts().map(|(.., packed)| Source::packed(packed)).collect())?;
+                let superseded = merged.rows(snapshot.packed_parts().map(|(at, ..)| resolution.parts[at].as_slice()));
                 let seqs = span(snapshot.packed_parts().map(|(_, part, _)| (part.seq_min, part.seq_max)));
                 let times = span(snapshot.packed_parts().map(|(_, _, packed)| packed.span_ms()));
-                written.push((project, self.write_events(project, 0, encoded, superseded, seqs, times)?));
+                written.push((project, self.write_events(project, 0, merged.encoded, superseded, seqs, times)?));
             }
             let touched: FxHashSet<&ProfileKey> = snapshot.updates().map(|update| &update.key).collect();
             if !touched.is_empty() {

@@ -87,23 +87,23 @@ pub fn is_identity_verb(record: &Value) -> bool {
 }
 
 /// Reads one record. `new_insert_id` makes an id for events that bring none.
-pub fn event(index: usize, record: &Value, rules: Rules, new_insert_id: &mut dyn FnMut() -> String) -> Record<Event> {
+pub fn event(index: usize, record: Value, rules: Rules, new_insert_id: &mut dyn FnMut() -> String) -> Record<Event> {
     let mut insert_id = String::new();
     let refuse = |insert_id: &str, field: &str, message: &str, verbose: &'static str| {
         let message = format!("'{field}' is invalid: {message}");
         Record::Refused(Rejection { index, insert_id: insert_id.to_owned(), field: field.to_owned(), message, verbose })
     };
     const NO_DATA: &str = "data, missing or empty";
-    let Value::Object(record) = record else { return refuse("", "event", "must not be missing", NO_DATA) };
-    let sent = match record.get("properties") {
+    let Value::Object(mut record) = record else { return refuse("", "event", "must not be missing", NO_DATA) };
+    let sent = match record.swap_remove("properties") {
         Some(Value::Object(properties)) => Some(properties),
         _ => None,
     };
-    if let Some(id) = sent.and_then(|sent| sent.get("$insert_id")) {
+    if let Some(id) = sent.as_ref().and_then(|sent| sent.get("$insert_id")) {
         insert_id = text_of(id);
     }
     let name = match record.get("event") {
-        Some(Value::String(name)) if !name.is_empty() => truncated(name),
+        Some(Value::String(name)) if !name.is_empty() => truncated(name.clone()),
         _ => return refuse(&insert_id, "event", "must not be missing", NO_DATA),
     };
     let Some(sent) = sent else { return refuse(&insert_id, "properties", "must not be missing", NO_DATA) };
@@ -210,7 +210,7 @@ pub fn event(index: usize, record: &Value, rules: Rules, new_insert_id: &mut dyn
         }
     }
     if let Some((name, id)) = known {
-        properties.entry(name.to_owned()).or_insert_with(|| Value::String(truncated(&id)));
+        properties.entry(name.to_owned()).or_insert_with(|| Value::String(truncated(id)));
     }
     if rules.import {
         properties.insert("$import".to_owned(), Value::Bool(true));
@@ -253,21 +253,25 @@ pub(crate) fn time_of(value: &Value) -> Option<Timestamp> {
     (ms.is_finite() && ms.abs() < 9e15).then(|| Timestamp(ms.round() as i64))
 }
 
-fn truncated(text: &str) -> String {
-    match text.char_indices().nth(TEXT_CHARS_MAX) {
-        Some((end, _)) => text[..end].to_owned(),
-        None => text.to_owned(),
+fn truncated(mut text: String) -> String {
+    // A character has at least one byte.
+    if text.len() > TEXT_CHARS_MAX
+        && let Some((end, _)) = text.char_indices().nth(TEXT_CHARS_MAX)
+    {
+        text.truncate(end);
     }
+    text
 }
 
-fn bounded(value: &Value, depth: usize) -> Value {
+fn bounded(value: Value, depth: usize) -> Value {
     match value {
         Value::String(text) => Value::String(truncated(text)),
-        Value::List(_) | Value::Object(_) if depth >= NESTING_MAX => Value::String(truncated(&text_of(value))),
-        Value::List(list) => Value::List(list.iter().take(PROPERTIES_MAX).map(|value| bounded(value, depth + 1)).collect()),
+        Value::List(_) | Value::Object(_) if depth >= NESTING_MAX => Value::String(truncated(text_of(&value))),
+        Value::List(list) => Value::List(list.into_iter().take(PROPERTIES_MAX).map(|value| bounded(value, depth + 1)).collect()),
         Value::Object(object) => {
-            Value::Object(object.iter().take(PROPERTIES_MAX).map(|(name, value)| (truncated(name), bounded(value, depth + 1))).collect())
+            let pairs = object.into_iter().take(PROPERTIES_MAX);
+            Value::Object(pairs.map(|(name, value)| (truncated(name), bounded(value, depth + 1))).collect())
         }
-        other => other.clone(),
+        other => other,
     }
 }
