@@ -54,19 +54,24 @@ impl Sessions {
 /// Every row that the report asks for, in order.
 pub(crate) fn rows(snapshot: &Snapshot, report: &Engage) -> Result<Rows, QueryError> {
     let kind = report.group_key.clone().map_or(ProfileKind::Users, ProfileKind::Group);
-    let mut rows: Vec<(String, Properties)> = snapshot.profiles(&kind)?.into_iter().map(|(id, profile)| (id, profile.properties)).collect();
-    if let Some(ids) = &report.distinct_ids {
-        let ids: HashSet<&String> = ids.iter().collect();
-        rows.retain(|(id, _)| ids.contains(id));
-    }
-    if let Some(filter) = &report.filter {
-        let program = Program::new(filter);
-        rows.retain(|(id, properties)| program.passes(&ProfileRow { program: &program, id, properties }, 0, &mut Memory::default()));
-    }
-    if let Some(search) = &report.search {
-        let holds = |value: &Value| value.as_str().is_some_and(|text| text.to_lowercase().contains(search));
-        rows.retain(|(id, properties)| id.to_lowercase().contains(search) || properties.values().any(holds));
-    }
+    let ids: Option<HashSet<&String>> = report.distinct_ids.as_ref().map(|ids| ids.iter().collect());
+    let filter = report.filter.as_ref().map(Program::new);
+    let mut rows: Vec<(String, Properties)> = Vec::new();
+    snapshot.each_profile(&kind, |id, profile| {
+        let properties = profile.properties;
+        let passes =
+            |program: &Program| program.passes(&ProfileRow { program, id: &id, properties: &properties }, 0, &mut Memory::default());
+        let found = |search: &String| {
+            let holds = |value: &Value| value.as_str().is_some_and(|text| text.to_lowercase().contains(search));
+            id.to_lowercase().contains(search) || properties.values().any(holds)
+        };
+        if ids.as_ref().is_none_or(|ids| ids.contains(&id))
+            && filter.as_ref().is_none_or(passes)
+            && report.search.as_ref().is_none_or(found)
+        {
+            rows.push((id, properties));
+        }
+    })?;
     if let Some(sort) = &report.sort {
         let program = Program::new(&sort.by);
         let order: Vec<usize> = {

@@ -1,7 +1,7 @@
 //! What the command line can do to a data directory, the same whether a server runs or not: through its socket, or in place.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,7 +60,11 @@ pub(crate) fn key_file(dir: &Path, given: Option<PathBuf>) -> PathBuf {
 
 /// Takes the data directory for this process; a second one is told who holds it.
 pub(crate) fn hold(dir: &Path) -> Result<std::fs::File, String> {
-    std::fs::create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
     let path = dir.join("lock");
     let file =
         std::fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(|error| error.to_string())?;

@@ -13,7 +13,8 @@ use crate::{clock, routes};
 
 const DAYS: i64 = 60;
 const USERS: u64 = 2000;
-const EVENTS_PER_DAY: u64 = 3000;
+/// On the last day; the shop grew from a third of it, and weekends are quiet.
+const EVENTS_PER_DAY: i64 = 4000;
 
 /// Makes the project on the first run, and returns what to print.
 pub(crate) async fn prepare(metastore: &Metastore, store: &Store, address: SocketAddr) -> Result<String, String> {
@@ -22,11 +23,15 @@ pub(crate) async fn prepare(metastore: &Metastore, store: &Store, address: Socke
         Some(project) => project,
         None => {
             let new = NewProject { name: "Demo".to_owned(), timezone: "UTC".to_owned(), ..NewProject::default() };
-            let (project, _) = metastore.create_project(&new, clock::now()).map_err(text)?;
-            fill(store, project.id).await.map_err(|error| error.to_string())?;
-            project
+            metastore.create_project(&new, clock::now()).map_err(text)?.0
         }
     };
+    // Profiles come last: without them the first run was cut short, and what it sent counts once.
+    let last = ProfileKey::User(format!("user-{}", USERS - 1));
+    let snapshot = store.snapshot(project.id).map_err(|error| error.to_string())?;
+    if snapshot.profile(&last).map_err(|error| error.to_string())?.is_none() {
+        fill(store, project.id).await.map_err(|error| error.to_string())?;
+    }
     let Some(pair) = metastore.reveal_first_key(project.id).map_err(text)? else { return Ok(String::new()) };
     let (token, key, secret) = (&project.token, &pair.api_key, pair.api_secret.expose());
     let sluice = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_else(|_| "sluice".to_owned());
@@ -65,37 +70,47 @@ async fn fill(store: &Store, project: model::ProjectId) -> Result<(), store::Sto
         state % below
     };
     const COUNTRIES: [&str; 6] = ["DE", "US", "FR", "JP", "BR", "IN"];
+    const SYSTEMS: [&str; 4] = ["Windows", "Mac OS X", "iOS", "Android"];
+    const PAGES: [&str; 5] = ["/", "/pricing", "/products", "/products/lamp", "/blog"];
     const PLANS: [&str; 3] = ["free", "pro", "team"];
     const NAMES: [(&str, u64); 5] = [("Page View", 60), ("Search", 20), ("Add to Cart", 10), ("Sign Up", 6), ("Purchase", 4)];
     eprint!("filling the demo project ");
     for day in 0..DAYS {
+        let start = midnight - (DAYS - 1 - day) * DAY_MS;
+        // Today goes on: it has what its part of the day would have.
+        let length = DAY_MS.min(now.0 - start).max(1);
+        // The epoch was a Thursday.
+        let is_weekend = matches!((start / DAY_MS + 4) % 7, 0 | 6);
+        let grown = EVENTS_PER_DAY * (DAYS + 2 * day) / (3 * DAYS);
+        let count = if is_weekend { grown * 2 / 3 } else { grown } * length / DAY_MS;
         let mut events = Vec::new();
-        for number in 0..EVENTS_PER_DAY {
+        for number in 0..count {
             let user = draw(USERS);
             let mut pick = draw(100);
-            let name = NAMES
-                .iter()
-                .find(|(_, share)| {
-                    if pick < *share {
-                        true
-                    } else {
-                        pick -= share;
-                        false
-                    }
-                })
-                .map_or("Page View", |(name, _)| name);
-            let time = Timestamp((midnight - (DAYS - 1 - day) * DAY_MS + draw(DAY_MS as u64) as i64).min(now.0));
+            let chosen = NAMES.iter().find(|(_, share)| {
+                let is_it = pick < *share;
+                pick = pick.wrapping_sub(*share);
+                is_it
+            });
+            let name = chosen.map_or("Page View", |(name, _)| name);
             let mut properties = Properties::from_iter([
                 ("country".to_owned(), Value::from(COUNTRIES[(user % 6) as usize])),
                 ("plan".to_owned(), Value::from(PLANS[(user % 7 % 3) as usize])),
+                ("$os".to_owned(), Value::from(SYSTEMS[(user % 11 % 4) as usize])),
             ]);
-            if name == "Purchase" {
-                properties.insert("amount".to_owned(), Value::from(5.0 + draw(20_000) as f64 / 100.0 + 0.001));
+            match name {
+                "Page View" => drop(properties.insert("page".to_owned(), Value::from(PAGES[draw(5) as usize]))),
+                "Search" => drop(properties.insert("results".to_owned(), Value::from(draw(40) as i64))),
+                "Purchase" => {
+                    properties.insert("amount".to_owned(), Value::from((500 + draw(20_000)) as f64 / 100.0));
+                    properties.insert("items".to_owned(), Value::from(1 + draw(5) as i64));
+                }
+                _ => {}
             }
             events.push(Event {
                 name: name.to_owned(),
                 distinct_id: format!("user-{user}"),
-                time,
+                time: Timestamp(start + draw(length as u64) as i64),
                 insert_id: format!("demo-{day}-{number}"),
                 received_at: now,
                 authenticated: true,

@@ -12,6 +12,7 @@ mod log;
 mod merge;
 mod pack;
 mod paths;
+mod profiles;
 mod record;
 mod schema;
 mod seal;

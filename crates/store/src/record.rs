@@ -299,6 +299,10 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.take(len)?).map_err(|_| Malformed("text is not UTF-8"))
     }
 
+    pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {
+        Ok(u32::from_le_bytes(self.take(4)?.try_into().expect("four bytes were taken")))
+    }
+
     pub(crate) fn string(&mut self) -> Result<String, Malformed> {
         self.text().map(str::to_owned)
     }

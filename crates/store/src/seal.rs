@@ -7,12 +7,12 @@ use std::sync::{Arc, OnceLock};
 
 use metastore::{NewSegment, SegmentChange, SegmentKind};
 use model::{ProfileKey, ProjectId};
-use rustc_hash::FxHashSet;
 
 use crate::dedup::Filter;
 use crate::error::StoreError;
 use crate::merge::{self, Source};
-use crate::segment::{self, Index, Live, SegmentFile, StoredProfile};
+use crate::profiles;
+use crate::segment::{self, Index, Live, SegmentFile};
 use crate::snapshot::Snapshot;
 use crate::tail::Part;
 use crate::writer::Encoded;
@@ -64,13 +64,15 @@ impl Store {
                 segments.truncate(2 * COMPACT_SEGMENTS);
                 self.shared.compact_events(project, &sealed, level, &segments)?;
             }
-            let profiles = sealed.profile_segments();
-            if profiles.len() >= COMPACT_SEGMENTS {
-                let folded = sealed.folded(&|_| true)?;
-                let through = profiles.iter().map(|segment| segment.seq_max).max().unwrap_or(0);
-                let written = self.shared.write_profiles(project, 1, &folded, through)?;
+            let mut levels: BTreeMap<i64, Vec<Arc<SegmentFile>>> = BTreeMap::new();
+            sealed.profile_segments().iter().for_each(|segment| levels.entry(segment.level).or_default().push(segment.clone()));
+            for (level, segments) in levels.into_iter().filter(|(_, segments)| segments.len() >= COMPACT_SEGMENTS) {
+                let mut writer = profiles::Writer::default();
+                profiles::read(&segments, [], None, |key, stored| writer.put(key, &stored))?;
+                let through = segments.iter().map(|segment| segment.seq_max).max().unwrap_or(0);
+                let written = self.shared.write_profiles(project, level + 1, writer, through)?;
                 let _sealing = self.shared.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                self.shared.swap(project, profiles.to_vec(), written)?;
+                self.shared.swap(project, segments, written)?;
             }
         }
         Ok(())
@@ -172,10 +174,11 @@ impl Shared {
                 let times = span(snapshot.packed_parts().map(|(_, _, packed)| packed.span_ms()));
                 written.push((project, self.write_events(project, 0, merged.encoded, superseded, seqs, times)?));
             }
-            let touched: FxHashSet<&ProfileKey> = snapshot.updates().map(|update| &update.key).collect();
+            let touched: BTreeMap<&ProfileKey, ()> = snapshot.updates().map(|update| (&update.key, ())).collect();
             if !touched.is_empty() {
-                let folded = snapshot.folded(&|key| touched.contains(key))?;
-                written.push((project, self.write_profiles(project, 0, &folded, through)?));
+                let mut writer = profiles::Writer::default();
+                snapshot.read_profiles(Some(&touched), |key, stored| writer.put(key, &stored))?;
+                written.push((project, self.write_profiles(project, 0, writer, through)?));
             }
         }
         let change = SegmentChange {
@@ -282,21 +285,16 @@ impl Shared {
         Ok(Written { kind: SegmentKind::Events, live, columns: encoded.columns, users: encoded.users })
     }
 
-    fn write_profiles(
-        &self,
-        project: ProjectId,
-        level: i64,
-        profiles: &BTreeMap<ProfileKey, StoredProfile>,
-        through: u64,
-    ) -> Result<Written, StoreError> {
-        let bytes = segment::encode_profiles(profiles.iter())?;
+    fn write_profiles(&self, project: ProjectId, level: i64, profiles: profiles::Writer, through: u64) -> Result<Written, StoreError> {
+        let rows = profiles.rows;
+        let bytes = profiles.finish()?;
         let name = paths::profiles(project.0, 0, through, self.next());
         let dir = paths::segment_dir(&self.options.dir);
         segment::write_file(&*self.options.disk, &dir, &name, &bytes)?;
         let file = SegmentFile {
             id: 0,
             level,
-            rows: profiles.len() as u64,
+            rows,
             bytes: bytes.len() as u64,
             time_min_ms: 0,
             time_max_ms: 0,

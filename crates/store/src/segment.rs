@@ -11,7 +11,6 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
-use model::profile::{Profile, ProfileKey};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
@@ -25,7 +24,7 @@ use crate::batch::Wanted;
 use crate::dedup::Filter;
 use crate::disk::Disk;
 use crate::error::StoreError;
-use crate::record::{self, Reader, Spelling};
+use crate::record::{self, Reader};
 use crate::{paths, schema};
 
 /// Rows that a reader decodes at a time.
@@ -319,61 +318,4 @@ pub(crate) fn write_file(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) 
     #[cfg(not(sluice_mutant = "no_dir_sync"))]
     disk.sync_dir(dir)?;
     Ok(())
-}
-
-/// A profile at rest: what it folded to (`None`: deleted) and the last operations it has seen.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct StoredProfile {
-    pub profile: Option<Profile>,
-    pub recent: Vec<String>,
-}
-
-/// Encodes profiles: a checksum, then compressed records.
-pub(crate) fn encode_profiles<'a>(profiles: impl Iterator<Item = (&'a ProfileKey, &'a StoredProfile)>) -> Result<Vec<u8>, StoreError> {
-    let mut plain = Vec::new();
-    for (key, stored) in profiles {
-        match key {
-            ProfileKey::User(id) => {
-                record::put_varint(&mut plain, 0);
-                record::put_text(&mut plain, id);
-            }
-            ProfileKey::Group { key, id } => {
-                record::put_varint(&mut plain, 1);
-                record::put_text(&mut plain, key);
-                record::put_text(&mut plain, id);
-            }
-        }
-        record::put_varint(&mut plain, stored.recent.len() as u64);
-        stored.recent.iter().for_each(|id| record::put_text(&mut plain, id));
-        record::put_varint(&mut plain, u64::from(stored.profile.is_some()));
-        if let Some(profile) = &stored.profile {
-            record::put_properties(&mut plain, &profile.properties, Spelling::Fast);
-        }
-    }
-    let packed = zstd::encode_all(plain.as_slice(), 1)?;
-    Ok([crc32fast::hash(&packed).to_le_bytes().as_slice(), &packed].concat())
-}
-
-/// Reads such a file; `None` where it is damaged.
-pub(crate) fn decode_profiles(bytes: &[u8], each: &mut dyn FnMut(ProfileKey, StoredProfile)) -> Option<()> {
-    let (checksum, packed) = bytes.split_at_checked(4)?;
-    if crc32fast::hash(packed).to_le_bytes() != checksum {
-        return None;
-    }
-    let plain = zstd::decode_all(packed).ok()?;
-    let mut reader = Reader { bytes: &plain };
-    while !reader.bytes.is_empty() {
-        let key = match reader.varint().ok()? {
-            0 => ProfileKey::User(reader.string().ok()?),
-            1 => ProfileKey::Group { key: reader.string().ok()?, id: reader.string().ok()? },
-            _ => return None,
-        };
-        let recent = (0..reader.count().ok()?).map(|_| reader.string().ok()).collect::<Option<Vec<_>>>()?;
-        let profile = match reader.varint().ok()? {
-            1 => Some(Profile { properties: reader.properties(0).ok()? }),
-            _ => None,
-        };
-        each(key, StoredProfile { profile, recent });
-    }
-    Some(())
 }

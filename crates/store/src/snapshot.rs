@@ -14,7 +14,8 @@ use rustc_hash::FxHashMap;
 use crate::batch::{Batch, Wanted, fixed};
 use crate::dedup::{self, Keys, Resolution};
 use crate::error::StoreError;
-use crate::segment::{self, Columns, Live, Rows, SegmentFile, StoredProfile};
+use crate::profiles::{self, StoredProfile};
+use crate::segment::{Columns, Live, Rows, SegmentFile};
 use crate::tail::{Content, Packed, Part, Row, Suspect};
 use crate::{ProjectState, schema};
 
@@ -312,61 +313,41 @@ impl Snapshot {
         Ok(true)
     }
 
+    /// Calls `each` with all profiles of a kind, by id. Blocking.
+    pub fn each_profile(&self, kind: &ProfileKind, mut each: impl FnMut(String, Profile)) -> Result<(), StoreError> {
+        self.read_profiles(None, |key, stored| {
+            match (kind, key, stored.profile) {
+                (ProfileKind::Users, ProfileKey::User(id), Some(profile)) => each(id, profile),
+                (ProfileKind::Group(wanted), ProfileKey::Group { key, id }, Some(profile)) if *wanted == key => each(id, profile),
+                _ => {}
+            }
+            Ok(())
+        })
+    }
+
     /// All profiles of a kind, by id. Blocking.
     pub fn profiles(&self, kind: &ProfileKind) -> Result<Vec<(String, Profile)>, StoreError> {
-        let folded = self.folded(&|key| match (kind, key) {
-            (ProfileKind::Users, ProfileKey::User(_)) => true,
-            (ProfileKind::Group(wanted), ProfileKey::Group { key, .. }) => wanted == key,
-            _ => false,
-        })?;
-        let named = folded.into_iter().filter_map(|(key, stored)| {
-            let (ProfileKey::User(id) | ProfileKey::Group { id, .. }) = key;
-            Some((id, stored.profile?))
-        });
-        Ok(named.collect())
+        let mut found = Vec::new();
+        self.each_profile(kind, |id, profile| found.push((id, profile)))?;
+        Ok(found)
     }
 
     /// One profile. Blocking.
     pub fn profile(&self, key: &ProfileKey) -> Result<Option<Profile>, StoreError> {
-        Ok(self.folded(&|other| other == key)?.remove(key).and_then(|stored| stored.profile))
+        let mut found = None;
+        self.read_profiles(Some(&BTreeMap::from([(key, ())])), |_, stored| {
+            found = stored.profile;
+            Ok(())
+        })?;
+        Ok(found)
     }
 
-    /// Newest row of every selected profile with the unsealed operations folded in, in order.
-    pub(crate) fn folded(&self, select: &dyn Fn(&ProfileKey) -> bool) -> Result<BTreeMap<ProfileKey, StoredProfile>, StoreError> {
-        let mut profiles = BTreeMap::new();
-        for segment in &self.profile_segments {
-            let bytes = segment.disk.read(&segment.path())?;
-            let decoded = segment::decode_profiles(&bytes, &mut |key, stored| {
-                if select(&key) {
-                    profiles.insert(key, stored);
-                }
-            });
-            decoded.ok_or_else(|| StoreError::Corrupt {
-                path: segment.path().display().to_string(),
-                reason: "it does not decode".to_owned(),
-            })?;
-        }
-        for update in self.updates().filter(|update| select(&update.key)) {
-            profiles.entry(update.key.clone()).or_insert_with(StoredProfile::default).apply(update);
-        }
-        Ok(profiles)
-    }
-}
-
-/// How many operation ids a profile remembers: mobile SDKs send whole batches of at most 50 again.
-const RECENT_MAX: usize = 64;
-
-impl StoredProfile {
-    fn apply(&mut self, update: &ProfileUpdate) {
-        if let Some(id) = &update.dedup_id {
-            if self.recent.contains(id) {
-                return;
-            }
-            if self.recent.len() == RECENT_MAX {
-                self.recent.remove(0);
-            }
-            self.recent.push(id.clone());
-        }
-        self.profile = Profile::fold(self.profile.take(), update);
+    /// Calls `each` with the newest row of every profile, or of those with these keys, the unsealed operations folded in.
+    pub(crate) fn read_profiles(
+        &self,
+        keys: Option<&BTreeMap<&ProfileKey, ()>>,
+        each: impl FnMut(ProfileKey, StoredProfile) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        profiles::read(&self.profile_segments, self.updates(), keys, each)
     }
 }

@@ -58,6 +58,11 @@ impl TestServer {
         self.dir.path().join("data")
     }
 
+    /// Everything that it logged, at its most talkative.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
     /// Kills the server as a crash does.
     pub fn kill(&mut self) {
         self.child.kill().expect("it runs");
@@ -122,15 +127,19 @@ impl Drop for TestServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Whatever a test asks, no thread of the server panics.
+        assert!(std::thread::panicking() || !self.log().contains("panicked at"), "{}", self.log());
     }
 }
 
 fn spawn(dir: &std::path::Path) -> (Child, String) {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).expect("a log file");
     let mut child = Command::new(binary())
         .args(["serve", "--listen", "127.0.0.1:0", "--data"])
         .arg(dir.join("data"))
+        .env("SLUICE_LOG", "debug")
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(log)
         .spawn()
         .expect("the binary starts; build it with `cargo build -p server`");
     let mut lines = BufReader::new(child.stdout.take().expect("it was piped")).lines();

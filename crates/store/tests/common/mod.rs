@@ -38,6 +38,7 @@ pub fn options(dir: &Path, disk: Arc<dyn Disk>) -> StoreOptions {
 }
 
 /// An event that bears a number as its `$insert_id`.
+#[allow(dead_code, reason = "not every test file uses events")]
 pub fn event(number: u32, filler_bytes: usize) -> Event {
     Event {
         name: ["a", "b", "c"][number as usize % 3].to_owned(),

@@ -1,0 +1,232 @@
+//! Segments of profiles: whole rows, sorted by key, in compressed blocks with an index of first keys. A read merges the segments, of which
+//! the newest that has a key wins, and folds in the operations that are not sealed yet; it holds one block of each segment.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use model::profile::{Profile, ProfileKey, ProfileUpdate};
+
+use crate::error::StoreError;
+use crate::record::{self, Malformed, Reader, Spelling};
+use crate::segment::SegmentFile;
+
+/// A block is closed once its rows have so many bytes.
+const BLOCK_BYTES: usize = 64 * 1024;
+/// How many operation ids a profile remembers: mobile SDKs send whole batches of at most 50 again.
+const RECENT_MAX: usize = 64;
+
+/// A profile at rest: what it folded to (`None`: deleted) and the last operations it has seen.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct StoredProfile {
+    pub profile: Option<Profile>,
+    pub recent: Vec<String>,
+}
+
+impl StoredProfile {
+    fn apply(&mut self, update: &ProfileUpdate) {
+        if let Some(id) = &update.dedup_id {
+            if self.recent.contains(id) {
+                return;
+            }
+            if self.recent.len() == RECENT_MAX {
+                self.recent.remove(0);
+            }
+            self.recent.push(id.clone());
+        }
+        self.profile = Profile::fold(self.profile.take(), update);
+    }
+}
+
+/// Writes rows in the order of their keys.
+#[derive(Default)]
+pub(crate) struct Writer {
+    bytes: Vec<u8>,
+    block: Vec<u8>,
+    first: Option<ProfileKey>,
+    index: Vec<u8>,
+    blocks: u64,
+    pub rows: u64,
+}
+
+impl Writer {
+    pub(crate) fn put(&mut self, key: ProfileKey, stored: &StoredProfile) -> Result<(), StoreError> {
+        put_key(&mut self.block, &key);
+        record::put_varint(&mut self.block, stored.recent.len() as u64);
+        stored.recent.iter().for_each(|id| record::put_text(&mut self.block, id));
+        record::put_varint(&mut self.block, u64::from(stored.profile.is_some()));
+        if let Some(profile) = &stored.profile {
+            record::put_properties(&mut self.block, &profile.properties, Spelling::Fast);
+        }
+        self.first.get_or_insert(key);
+        self.rows += 1;
+        if self.block.len() >= BLOCK_BYTES { self.close_block() } else { Ok(()) }
+    }
+
+    fn close_block(&mut self) -> Result<(), StoreError> {
+        let Some(first) = self.first.take() else { return Ok(()) };
+        let packed = zstd::encode_all(self.block.as_slice(), 1)?;
+        self.block.clear();
+        put_key(&mut self.index, &first);
+        record::put_varint(&mut self.index, self.bytes.len() as u64);
+        record::put_varint(&mut self.index, packed.len() as u64);
+        self.index.extend(crc32fast::hash(&packed).to_le_bytes());
+        self.bytes.extend(packed);
+        self.blocks += 1;
+        Ok(())
+    }
+
+    /// Blocks, index, checksum of the index, length of the index.
+    pub(crate) fn finish(mut self) -> Result<Vec<u8>, StoreError> {
+        self.close_block()?;
+        let mut index = Vec::new();
+        record::put_varint(&mut index, self.blocks);
+        index.extend(&self.index);
+        self.bytes.extend(&index);
+        self.bytes.extend(crc32fast::hash(&index).to_le_bytes());
+        self.bytes.extend((index.len() as u64).to_le_bytes());
+        Ok(self.bytes)
+    }
+}
+
+fn put_key(out: &mut Vec<u8>, key: &ProfileKey) {
+    match key {
+        ProfileKey::User(id) => {
+            record::put_varint(out, 0);
+            record::put_text(out, id);
+        }
+        ProfileKey::Group { key, id } => {
+            record::put_varint(out, 1);
+            record::put_text(out, key);
+            record::put_text(out, id);
+        }
+    }
+}
+
+fn key(reader: &mut Reader<'_>) -> Result<ProfileKey, Malformed> {
+    Ok(match reader.varint()? {
+        0 => ProfileKey::User(reader.string()?),
+        _ => ProfileKey::Group { key: reader.string()?, id: reader.string()? },
+    })
+}
+
+/// Where a block lies, and the first key in it.
+struct Block {
+    first: ProfileKey,
+    offset: u64,
+    len: usize,
+    checksum: u32,
+}
+
+/// The rows of one segment, a block at a time.
+struct Stream<'s> {
+    segment: &'s SegmentFile,
+    blocks: VecDeque<Block>,
+    rows: VecDeque<(ProfileKey, StoredProfile)>,
+}
+
+fn corrupt(segment: &SegmentFile, reason: &str) -> StoreError {
+    StoreError::Corrupt { path: segment.path().display().to_string(), reason: reason.to_owned() }
+}
+
+impl<'s> Stream<'s> {
+    /// Opens the blocks that may hold one of `keys`, or all of them.
+    fn open(segment: &'s SegmentFile, keys: Option<&BTreeMap<&ProfileKey, ()>>) -> Result<Self, StoreError> {
+        let read = |offset: u64, len: usize| segment.disk.read_at(&segment.path(), offset, len);
+        let footer_at = segment.bytes.checked_sub(12).ok_or_else(|| corrupt(segment, "it is too short"))?;
+        let footer = read(footer_at, 12)?;
+        let (checksum, len) = footer.split_at(4);
+        let len = u64::from_le_bytes(len.try_into().expect("eight bytes are left"));
+        let index_at = footer_at.checked_sub(len).ok_or_else(|| corrupt(segment, "its index is longer than it is"))?;
+        let index = read(index_at, len as usize)?;
+        if crc32fast::hash(&index).to_le_bytes() != checksum {
+            return Err(corrupt(segment, "the checksum of its index does not fit"));
+        }
+        let blocks = blocks(&index).map_err(|error| corrupt(segment, &error.to_string()))?;
+        let may_hold = |at: usize| {
+            let Some(keys) = keys else { return true };
+            let within = keys.range::<&ProfileKey, _>(&blocks[at].first..);
+            let next = blocks.get(at + 1).map(|next| &next.first);
+            within.map(|(key, ())| *key).next().is_some_and(|key| next.is_none_or(|next| key < next))
+        };
+        let chosen: Vec<bool> = (0..blocks.len()).map(may_hold).collect();
+        let blocks = blocks.into_iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(block, _)| block).collect();
+        Ok(Self { segment, blocks, rows: VecDeque::new() })
+    }
+
+    /// The next row, still there to be taken.
+    fn peek(&mut self) -> Result<Option<&ProfileKey>, StoreError> {
+        while self.rows.is_empty() {
+            let Some(block) = self.blocks.pop_front() else { return Ok(None) };
+            let packed = self.segment.disk.read_at(&self.segment.path(), block.offset, block.len)?;
+            if crc32fast::hash(&packed) != block.checksum {
+                return Err(corrupt(self.segment, "the checksum of a block does not fit"));
+            }
+            let plain = zstd::decode_all(packed.as_slice())?;
+            self.rows = rows(&plain).map_err(|error| corrupt(self.segment, &error.to_string()))?;
+        }
+        Ok(self.rows.front().map(|(key, _)| key))
+    }
+}
+
+fn blocks(index: &[u8]) -> Result<Vec<Block>, Malformed> {
+    let mut reader = Reader { bytes: index };
+    let block = |reader: &mut Reader<'_>| {
+        let (first, offset, len) = (key(reader)?, reader.varint()?, reader.varint()? as usize);
+        Ok(Block { first, offset, len, checksum: reader.u32()? })
+    };
+    (0..reader.count()?).map(|_| block(&mut reader)).collect()
+}
+
+fn rows(plain: &[u8]) -> Result<VecDeque<(ProfileKey, StoredProfile)>, Malformed> {
+    let mut reader = Reader { bytes: plain };
+    let mut rows = VecDeque::new();
+    while !reader.bytes.is_empty() {
+        let key = key(&mut reader)?;
+        let recent = (0..reader.count()?).map(|_| reader.string()).collect::<Result<Vec<_>, _>>()?;
+        let profile = match reader.varint()? {
+            1 => Some(Profile { properties: reader.properties(0)? }),
+            _ => None,
+        };
+        rows.push_back((key, StoredProfile { profile, recent }));
+    }
+    Ok(rows)
+}
+
+/// Calls `each` with every profile that is among `keys`, or every one there is, in the order of keys: of segments that have it the last
+/// counts, and updates are folded in.
+pub(crate) fn read<'u>(
+    segments: &[Arc<SegmentFile>],
+    updates: impl IntoIterator<Item = &'u ProfileUpdate>,
+    keys: Option<&BTreeMap<&ProfileKey, ()>>,
+    mut each: impl FnMut(ProfileKey, StoredProfile) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let is_wanted = |key: &ProfileKey| keys.is_none_or(|keys| keys.contains_key(key));
+    let mut open: BTreeMap<&ProfileKey, Vec<&ProfileUpdate>> = BTreeMap::new();
+    for update in updates.into_iter().filter(|update| is_wanted(&update.key)) {
+        open.entry(&update.key).or_default().push(update);
+    }
+    let mut streams = segments.iter().map(|segment| Stream::open(segment, keys)).collect::<Result<Vec<_>, _>>()?;
+    loop {
+        let mut least = open.first_key_value().map(|(key, _)| (*key).clone());
+        for stream in &mut streams {
+            if let Some(key) = stream.peek()?
+                && least.as_ref().is_none_or(|least| key < least)
+            {
+                least = Some(key.clone());
+            }
+        }
+        let Some(key) = least else { return Ok(()) };
+        let mut stored = StoredProfile::default();
+        for stream in &mut streams {
+            if stream.peek()? == Some(&key)
+                && let Some((_, newer)) = stream.rows.pop_front()
+            {
+                stored = newer;
+            }
+        }
+        open.remove(&key).into_iter().flatten().for_each(|update| stored.apply(update));
+        if is_wanted(&key) {
+            each(key, stored)?;
+        }
+    }
+}
