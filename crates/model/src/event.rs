@@ -25,6 +25,11 @@ pub struct Event {
     pub properties: Properties,
 }
 
+/// What a reader does with a property: its name and its value.
+pub type Property<'f> = dyn FnMut(&str, ValueRef<'_>) + 'f;
+/// Calls its argument with every property.
+pub type EachProperty<'a> = dyn Fn(&mut Property<'_>) + 'a;
+
 /// A stored event as a reader meets it: borrowed from the columns in which it stands.
 pub struct EventRef<'a> {
     /// The event's name.
@@ -36,5 +41,5 @@ pub struct EventRef<'a> {
     /// The client's id of this event, or one the server made.
     pub insert_id: &'a str,
     /// Calls its argument with every other property.
-    pub properties: &'a dyn Fn(&mut dyn FnMut(&str, ValueRef<'_>)),
+    pub properties: &'a EachProperty<'a>,
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use model::event::EachProperty;
 use model::report::Export;
 use model::{EventRef, Timestamp};
 use store::{Batch, ScanRequest, Snapshot, Wanted};
@@ -50,7 +51,7 @@ pub(crate) fn export(
     Ok(())
 }
 
-fn event<'b>(batch: &'b Batch, row: usize, properties: &'b dyn Fn(&mut dyn FnMut(&str, model::ValueRef<'_>))) -> EventRef<'b> {
+fn event<'b>(batch: &'b Batch, row: usize, properties: &'b EachProperty<'b>) -> EventRef<'b> {
     EventRef {
         name: batch.event(),
         distinct_id: batch.distinct_id(row),

@@ -20,7 +20,7 @@ use crate::clock;
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub(crate) enum Command {
     AccountCreate { email: String, password: String },
-    ProjectCreate(ProjectCreate),
+    ProjectCreate(Box<ProjectCreate>),
     ProjectList,
     CredentialsReset { project: i64, account: String },
     ServiceAccountCreate { project: i64, name: String, role: String, username: Option<String>, secret: Option<String> },
@@ -29,18 +29,29 @@ pub(crate) enum Command {
 }
 
 /// A new project, as the command line names it.
-#[derive(Serialize, Deserialize)]
+#[derive(clap::Args, Serialize, Deserialize)]
 pub(crate) struct ProjectCreate {
-    pub owner: String,
-    pub name: String,
-    pub timezone: String,
-    pub project_id: Option<i64>,
-    pub organization_id: Option<i64>,
+    /// E-mail address of the owner's account.
+    #[arg(long)]
+    owner: String,
+    #[arg(long)]
+    name: String,
+    /// IANA name.
+    #[arg(long, default_value = "UTC")]
+    timezone: String,
+    #[arg(long)]
+    project_id: Option<i64>,
+    #[arg(long)]
+    organization_id: Option<i64>,
+    #[arg(long)]
     pub token: Option<String>,
+    #[arg(long)]
     pub api_key: Option<String>,
+    #[arg(long)]
     pub api_secret: Option<String>,
-    /// Hours, or `none`.
-    pub signature_lifetime: Option<String>,
+    /// The longest that a signed URL may live: hours, or `none` for as long as its `expire` says [default: 24].
+    #[arg(long, value_name = "HOURS")]
+    signature_lifetime: Option<String>,
 }
 
 /// Where the running server listens for commands.

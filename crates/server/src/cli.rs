@@ -106,27 +106,8 @@ enum ProjectVerb {
     Create {
         #[command(flatten)]
         data: Data,
-        /// E-mail address of the owner's account.
-        #[arg(long)]
-        owner: String,
-        #[arg(long)]
-        name: String,
-        /// IANA name.
-        #[arg(long, default_value = "UTC")]
-        timezone: String,
-        #[arg(long)]
-        project_id: Option<i64>,
-        #[arg(long)]
-        organization_id: Option<i64>,
-        #[arg(long)]
-        token: Option<String>,
-        #[arg(long)]
-        api_key: Option<String>,
-        #[arg(long)]
-        api_secret: Option<String>,
-        /// The longest that a signed URL may live: hours, or `none` for as long as its `expire` says.
-        #[arg(long, value_name = "HOURS")]
-        signature_lifetime: Option<String>,
+        #[command(flatten)]
+        project: Box<ProjectCreate>,
         /// Take values under 32 characters.
         #[arg(long)]
         allow_weak: bool,
@@ -182,25 +163,11 @@ pub(crate) fn run() -> Result<(), String> {
         }
         Verb::Setup { data, code, email, .. } => call(data, Command::SetupRedeem { code, email, password: stdin()? }),
         Verb::Account(AccountVerb::Create { data, email, .. }) => call(data, Command::AccountCreate { email, password: stdin()? }),
-        Verb::Project(ProjectVerb::Create {
-            data,
-            owner,
-            name,
-            timezone,
-            project_id,
-            organization_id,
-            token,
-            api_key,
-            api_secret,
-            signature_lifetime,
-            allow_weak,
-        }) => {
-            let weak = [&token, &api_key, &api_secret].into_iter().flatten().any(|value| metastore::is_weak(value));
-            if weak && !allow_weak {
+        Verb::Project(ProjectVerb::Create { data, project, allow_weak }) => {
+            let imported = [&project.token, &project.api_key, &project.api_secret];
+            if !allow_weak && imported.into_iter().flatten().any(|value| metastore::is_weak(value)) {
                 return Err("a value under 32 characters can be guessed; say --allow-weak to take it all the same".to_owned());
             }
-            let project =
-                ProjectCreate { owner, name, timezone, project_id, organization_id, token, api_key, api_secret, signature_lifetime };
             call(data, Command::ProjectCreate(project))
         }
         Verb::Project(ProjectVerb::List { data }) => call(data, Command::ProjectList),

@@ -50,9 +50,8 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     app.counts.requests.fetch_add(1, Ordering::Relaxed);
     let (parts, sent) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default();
-    let encoding = parts.headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok());
     let Ok(sent) = collect(&app, sent, LIMITS.decoded_bytes_max + 4096).await else {
-        let (options, _) = body::decode(query, None, b"", LIMITS);
+        let (options, _) = body::decode(query, b"", LIMITS);
         return respond(reply(endpoint, &options, 0, &[], Some(&BodyError::TooLarge(LIMITS.decoded_bytes_max))));
     };
     // Records take several times the bytes that they had: so many are decoded at a time, the others wait as bytes.
@@ -60,7 +59,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     let bytes = (sent.len() * if packed { 8 } else { 1 }).clamp(1, DECODING_BYTES_MAX) as u32;
     let _place = app.decoding.acquire_many(bytes).await;
     let now = clock::now();
-    let (options, records) = body::decode(query, encoding, &sent, LIMITS);
+    let (options, records) = body::decode(query, &sent, LIMITS);
     let table = app.credentials();
     let mut writer = auth::Writer { project: None, authenticated: false };
     if endpoint == Endpoint::Import {

@@ -102,7 +102,7 @@ fn columns_of<'r>(rows: &[&'r Row]) -> Vec<(Kind, &'r str)> {
             counts.entry((name, kind_of(value))).or_insert((order, 0)).1 += 1;
         }
     }
-    let mut columns: Vec<((&str, Kind), (usize, usize))> = counts.into_iter().collect();
+    let mut columns: Vec<_> = counts.into_iter().collect();
     columns.sort_unstable_by_key(|(_, (order, count))| (std::cmp::Reverse(*count), *order));
     columns.truncate(COLUMNS_MAX);
     columns.sort_unstable_by_key(|(_, (order, _))| *order);

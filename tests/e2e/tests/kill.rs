@@ -82,7 +82,7 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     let cycles: usize = std::env::var("CRASH_CYCLES").ok().and_then(|text| text.parse().ok()).unwrap_or(50);
     let mut server = TestServer::start();
     server.cli(&["project", "create", "--owner", "o@example.com", "--name", "Resets"], "");
-    let mut random = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |since| since.subsec_nanos() as u64) | 1;
+    let mut random = jiff::Timestamp::now().subsec_nanosecond() as u64 | 1;
     println!("seed {random}");
     let (mut sent_total, mut acknowledged_total, mut resets_total) = (0, 0, 0);
     let mut everything: BTreeMap<usize, u64> = BTreeMap::new();

@@ -200,10 +200,10 @@ impl Content {
                 1 | 2 => end,
                 _ => start + chance.below((end - start) as u64 + 1) as usize,
             };
-            for at in start..end {
-                let source = if at < torn_at { new } else { old };
+            for (at, byte) in bytes[start..end].iter_mut().enumerate() {
+                let source = if start + at < torn_at { new } else { old };
                 // A byte that neither holds reads as zero: a hole.
-                bytes[at] = source.get(at - start).copied().unwrap_or(0);
+                *byte = source.get(at).copied().unwrap_or(0);
             }
         }
         self.seen = bytes.clone();

@@ -216,7 +216,7 @@ impl Loaded {
 }
 
 fn now_seconds() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    jiff::Timestamp::now().as_second() as u64
 }
 
 /// A random number of a number.
