@@ -1,5 +1,7 @@
 //! What the metastore promises, as facts.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::path::Path;
 
 use metastore::{MetaError, Metastore, NewProject, NewSegment, SegmentChange, SegmentKind, sha256};

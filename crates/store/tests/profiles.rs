@@ -25,8 +25,8 @@ fn update(number: u32, draw: u32) -> ProfileUpdate {
         _ => ProfileOp::Set(properties(Value::String(format!("{number} {}", "x".repeat(draw as usize % 300))))),
     };
     // Some operations come twice.
-    let dedup_id = (draw % 3 == 0).then(|| (number / 2).to_string());
-    ProfileUpdate { key, op, time: Timestamp(i64::from(number)), ignore_time: draw % 2 == 0, dedup_id, authenticated: false }
+    let dedup_id = draw.is_multiple_of(3).then(|| (number / 2).to_string());
+    ProfileUpdate { key, op, time: Timestamp(i64::from(number)), ignore_time: draw.is_multiple_of(2), dedup_id, authenticated: false }
 }
 
 #[test]

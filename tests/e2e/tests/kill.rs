@@ -4,6 +4,8 @@
 //!
 //! `CRASH_CYCLES=1000` (or `make crash N=1000`) for more cycles.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,7 @@
 //! The main job: anyone sends with a token, only the key holder reads, only the owner resets, nothing acknowledged is lost.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use e2e::{TestServer, get, post};
 
 const SECRET: &str = "Basic dGVzdF9zZWNyZXQ6";
