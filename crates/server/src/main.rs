@@ -22,6 +22,8 @@ mod tls;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    // What is made here is for whoever runs the server and nobody else.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     match cli::run() {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
