@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use metastore::{CredentialTable, Legacy, Project, sha256};
 use model::{AccessRight, ProjectId, Role, Timestamp};
+use subtle::ConstantTimeEq;
 use wire::params::Params;
 use wire::signature::{self, SignatureError};
 
@@ -170,10 +171,9 @@ fn secret_of(table: &CredentialTable, secret: &str, params: &Params, now: Timest
 }
 
 fn account(table: &CredentialTable, user: &str, secret: &str, project_id: Option<&str>, now: Timestamp) -> Result<ProjectId, Refusal> {
-    use subtle_eq::same;
     let found = table.service_accounts.get(user);
     let given = sha256(secret.as_bytes());
-    let proven = same(&found.map_or([0; 32], |account| account.secret_sha256), &given) && found.is_some();
+    let proven = bool::from(found.map_or([0; 32], |account| account.secret_sha256).ct_eq(&given)) && found.is_some();
     let live = |account: &&metastore::ServiceAccountEntry| account.revoked_at.is_none() && account.expires_at.is_none_or(|at| at > now);
     let Some(account) = found.filter(|_| proven).filter(live) else {
         return Err(Refusal(401, "Invalid service account credentials".to_owned()));
@@ -182,13 +182,6 @@ fn account(table: &CredentialTable, user: &str, secret: &str, project_id: Option
         None => Err(Refusal(400, "project_id is a required parameter".to_owned())),
         Some(id) if id == account.project.to_string() => Ok(account.project),
         Some(_) => Err(Refusal(403, "the service account is not a project member".to_owned())),
-    }
-}
-
-mod subtle_eq {
-    //! A comparison that looks at every byte whatever it finds.
-    pub(super) fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
-        std::hint::black_box(a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b))) == 0
     }
 }
 
