@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 
 /// Properties in the order in which they were sent.
-pub type Properties = IndexMap<String, Value>;
+pub type Properties = IndexMap<String, Value, ahash::RandomState>;
 
 /// A property value.
 #[derive(Debug, Clone, PartialEq)]

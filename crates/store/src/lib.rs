@@ -70,8 +70,8 @@ impl StoreOptions {
             pack_rows_min: 8 * 1024,
             seal_rows_max: 250_000,
             seal_age: Duration::from_secs(60),
-            tail_rows_max: 1_000_000,
-            fresh_rows_max: 100_000,
+            tail_rows_max: 500_000,
+            fresh_rows_max: 50_000,
             wait_max: Duration::from_secs(5),
         }
     }

@@ -12,6 +12,7 @@ use arrow::datatypes::{Field, SchemaRef};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::batch::{self, Batch, Wanted, fixed};
+use crate::dedup::Key;
 use crate::error::StoreError;
 use crate::pack::COLUMNS_MAX;
 use crate::record::{self, Spelling};
@@ -31,6 +32,8 @@ pub(crate) struct Source<'a> {
     /// The properties outside the columns; `None`: any.
     spilled: Option<&'a FxHashSet<String>>,
     rows: usize,
+    /// Every row's key, where it is known.
+    keys: Option<&'a [Key]>,
 }
 
 impl<'a> Source<'a> {
@@ -38,13 +41,13 @@ impl<'a> Source<'a> {
         let columns = Columns { ids: true, rank: true, properties: Some(&Wanted::All) };
         let rows = Rows::open(&live.file, live.file.index.events.clone(), columns)?;
         let (schema, spilled) = (live.file.schema()?, live.file.index.spilled.as_ref());
-        Ok(Self { batches: Box::new(rows), schema, spilled, rows: live.file.rows as usize })
+        Ok(Self { batches: Box::new(rows), schema, spilled, rows: live.file.rows as usize, keys: None })
     }
 
     pub(crate) fn packed(packed: &'a Packed) -> Self {
         let batches = packed.pieces(|_| true).map(|(event, first, batch)| Ok((event.clone(), first, batch)));
         let schema = packed.batch.schema();
-        Self { batches: Box::new(batches), schema, spilled: Some(&packed.spilled), rows: packed.keys.len() }
+        Self { batches: Box::new(batches), schema, spilled: Some(&packed.spilled), rows: packed.keys.len(), keys: Some(&packed.keys) }
     }
 }
 
@@ -53,7 +56,10 @@ struct Cursor<'a> {
     batches: Batches<'a>,
     /// Which source it reads.
     source: usize,
+    keys: Option<&'a [Key]>,
     event: Arc<str>,
+    /// The number of the batch's first row in its source.
+    first: usize,
     /// Which of the merge's batches it is.
     batch: usize,
     users: Vec<u128>,
@@ -92,22 +98,25 @@ pub(crate) fn merge(snapshot: &Snapshot, sources: Vec<Source<'_>>) -> Result<Mer
         cursors.extend(Cursor::open(at, source, &schema, &mut batches)?);
     }
     let (mut picked, mut written) = (Vec::with_capacity(CHUNK_ROWS), 0_u32);
-    while let Some(least) = (0..cursors.len()).min_by(|a, b| cursors[*a].order(&cursors[*b])) {
+    // The cursors by their rows, least last: mostly the same one goes on.
+    let mut order: Vec<usize> = (0..cursors.len()).collect();
+    order.sort_by(|a, b| cursors[*b].order(&cursors[*a]));
+    while let Some(least) = order.pop() {
         let cursor = &mut cursors[least];
-        let (batch, at) = (&batches[cursor.batch], cursor.at);
-        let ids: [&StringArray; 2] = [fixed(batch, schema::DISTINCT_ID)?, fixed(batch, schema::INSERT_ID)?];
-        let key = snapshot.key(&cursor.event, ids[0].value(at), cursor.times.value(at), ids[1].value(at));
-        writer.note(&cursor.event, cursor.users[at], key);
+        let at = cursor.at;
+        writer.note(&cursor.event, cursor.users[at], cursor.key(snapshot, &batches)?);
         rows[cursor.source].push(written);
         written += 1;
         picked.push((cursor.batch, at));
         cursor.at += 1;
-        let ended = cursor.at == cursor.users.len() && !cursor.next(&schema, &mut batches)?;
+        let goes_on = cursor.at < cursor.users.len() || cursor.next(&schema, &mut batches)?;
         if picked.len() == CHUNK_ROWS {
             flush(&mut writer, &mut picked, &mut batches, &mut cursors)?;
         }
-        if ended {
-            cursors.swap_remove(least);
+        if goes_on {
+            let moved = &cursors[least];
+            let place = order.iter().rev().take_while(|other| cursors[**other].order(moved).is_lt()).count();
+            order.insert(order.len() - place, least);
         }
     }
     flush(&mut writer, &mut picked, &mut batches, &mut cursors)?;
@@ -154,15 +163,26 @@ fn union(sources: &[Source<'_>]) -> (SchemaRef, FxHashSet<String>) {
 impl<'a> Cursor<'a> {
     fn open(at: usize, source: Source<'a>, schema: &SchemaRef, batches: &mut Vec<RecordBatch>) -> Result<Option<Self>, StoreError> {
         let (times, seqs, indexes) = (Int64Array::from(vec![0; 0]), UInt64Array::from(vec![0; 0]), UInt32Array::from(vec![0; 0]));
-        let mut cursor =
-            Self { batches: source.batches, source: at, event: "".into(), batch: 0, users: Vec::new(), times, seqs, indexes, at: 0 };
+        let mut cursor = Self {
+            batches: source.batches,
+            source: at,
+            keys: source.keys,
+            event: "".into(),
+            first: 0,
+            batch: 0,
+            users: Vec::new(),
+            times,
+            seqs,
+            indexes,
+            at: 0,
+        };
         Ok(cursor.next(schema, batches)?.then_some(cursor))
     }
 
     /// Goes on to the next batch; false at the end.
     fn next(&mut self, schema: &SchemaRef, batches: &mut Vec<RecordBatch>) -> Result<bool, StoreError> {
         let Some(item) = self.batches.next() else { return Ok(false) };
-        let (event, _, batch) = item?;
+        let (event, first, batch) = item?;
         let names: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&*event, batch.num_rows())));
         let spilled = spilled(&event, &batch, schema)?;
         let column = |field: &Arc<Field>| match (field.name().as_str(), &spilled) {
@@ -175,9 +195,19 @@ impl<'a> Cursor<'a> {
         self.times = fixed::<Int64Array>(&batch, schema::TIME)?.clone();
         self.seqs = fixed::<UInt64Array>(&batch, schema::SEQ)?.clone();
         self.indexes = fixed::<UInt32Array>(&batch, schema::INDEX)?.clone();
-        (self.event, self.at, self.batch) = (event, 0, batches.len());
+        (self.event, self.first, self.at, self.batch) = (event, first as usize, 0, batches.len());
         batches.push(RecordBatch::try_new(schema.clone(), columns)?);
         Ok(true)
+    }
+
+    /// The key of the row.
+    fn key(&self, snapshot: &Snapshot, batches: &[RecordBatch]) -> Result<Key, StoreError> {
+        if let Some(keys) = self.keys {
+            return Ok(keys[self.first + self.at]);
+        }
+        let (batch, at) = (&batches[self.batch], self.at);
+        let ids: [&StringArray; 2] = [fixed(batch, schema::DISTINCT_ID)?, fixed(batch, schema::INSERT_ID)?];
+        Ok(snapshot.key(&self.event, ids[0].value(at), self.times.value(at), ids[1].value(at)))
     }
 
     fn order(&self, other: &Self) -> Ordering {
@@ -203,7 +233,7 @@ fn spilled(event: &Arc<str>, batch: &RecordBatch, merged: &SchemaRef) -> Result<
     for row in 0..batch.num_rows() {
         let mut rest = match known.filter(|known| known.is_valid(row)) {
             Some(known) => record::Reader { bytes: known.value(row) }.properties(0).map_err(|error| StoreError::Io(error.to_string()))?,
-            None => model::value::Properties::new(),
+            None => model::value::Properties::default(),
         };
         values.each_property(row, &mut |name, value| drop(rest.insert(name.to_owned(), value.into())));
         if rest.is_empty() {

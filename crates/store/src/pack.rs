@@ -35,7 +35,7 @@ pub(crate) fn pack(rows: Vec<&Row>) -> Result<Packed, StoreError> {
             _ => events.push((row.event.name.as_str().into(), at as u32..at as u32 + 1)),
         }
         users.append_value(row.user.to_be_bytes())?;
-        let mut rest = Properties::new();
+        let mut rest = Properties::default();
         for (name, value) in &row.event.properties {
             match places.get(&(name.as_str(), kind_of(value))) {
                 Some(place) => properties[*place].put(at, value, &mut bytes)?,

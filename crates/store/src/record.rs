@@ -4,7 +4,6 @@
 //! A payload is a kind byte and a sequence of items up to the end of the bytes. Integers are LEB128 varints, signed ones
 //! zigzag; text is its length and its UTF-8; a value is a tag byte and its content.
 
-use indexmap::IndexMap;
 use model::value::Properties;
 use model::{Event, Number, ProfileKey, ProfileOp, ProfileUpdate, Timestamp, Value};
 
@@ -357,7 +356,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn properties(&mut self, depth: usize) -> Result<Properties, Malformed> {
         let count = self.count()?;
         // A property takes at least two bytes; damaged bytes must not reserve more than they could fill.
-        let mut properties = IndexMap::with_capacity(count.min(self.bytes.len() / 2 + 1).min(4096));
+        let mut properties = Properties::with_capacity_and_hasher(count.min(self.bytes.len() / 2 + 1).min(4096), Default::default());
         for _ in 0..count {
             let name = self.string()?;
             let value = self.value(depth)?;
@@ -555,7 +554,8 @@ mod tests {
     fn an_event_of_a_megabyte_of_json_fits_whatever_is_in_it() {
         for (element, spelled_bytes) in [(Value::from(1.5), 4), (Value::from(7), 2), (Value::List(vec![]), 3), (Value::from(""), 3)] {
             let list = Value::List(vec![element; 1_000_000 / spelled_bytes]);
-            let events = vec![plain(IndexMap::new()), plain([("list".to_owned(), list)].into()), plain(IndexMap::new())];
+            let events =
+                vec![plain(Properties::default()), plain(Properties::from_iter([("list".to_owned(), list)])), plain(Properties::default())];
             let mut out = Vec::new();
             let mut starts = Vec::new();
             let pieces = encode(Payload::Events(events.clone()), &mut out, |out| starts.push(out.len())).unwrap();

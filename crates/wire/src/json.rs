@@ -74,7 +74,7 @@ impl Parser<'_> {
     }
 
     fn object(&mut self, depth: usize) -> Result<Value, JsonError> {
-        let mut object = Properties::new();
+        let mut object = Properties::default();
         self.at += 1;
         self.skip_space();
         if self.peek() == Some(b'}') {

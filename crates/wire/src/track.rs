@@ -201,7 +201,7 @@ pub fn event(index: usize, record: Value, rules: Rules, new_insert_id: &mut dyn 
         };
         insert_id = metadata.filter(|id| !id.is_empty()).unwrap_or_else(new_insert_id);
     }
-    let mut properties = Properties::with_capacity(sent.len() + 2);
+    let mut properties = Properties::with_capacity_and_hasher(sent.len() + 2, Default::default());
     for (name, value) in sent {
         let taken_out =
             matches!(name.as_str(), "token" | "time" | "distinct_id" | "$insert_id" | "ip" | "$import" | "mp_processing_time_ms");
