@@ -529,7 +529,7 @@ mod tests {
     #[test]
     fn a_big_request_becomes_several_records() {
         let events: Vec<Event> = (0..3000)
-            .map(|n| plain([("n".to_owned(), Value::from(n)), ("x".to_owned(), Value::String("y".repeat(1000)))].into()))
+            .map(|n| plain(Properties::from_iter([("n".to_owned(), Value::from(n)), ("x".to_owned(), Value::String("y".repeat(1000)))])))
             .collect();
         let mut out = Vec::new();
         let mut opened = Vec::new();
@@ -573,7 +573,7 @@ mod tests {
 
     #[test]
     fn an_event_that_fits_no_record_is_refused() {
-        let event = plain([("text".to_owned(), Value::String("x".repeat(PAYLOAD_BYTES_MAX)))].into());
+        let event = plain(Properties::from_iter([("text".to_owned(), Value::String("x".repeat(PAYLOAD_BYTES_MAX)))]));
         assert!(encode(Payload::Events(vec![event]), &mut Vec::new(), |_| {}).is_err());
     }
 }
