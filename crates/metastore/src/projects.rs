@@ -98,6 +98,9 @@ impl Metastore {
         {
             return Err(MetaError::Invalid("token, API key and API secret must differ".to_owned()));
         }
+        if !model::time::is_zone(&new.timezone) {
+            return Err(MetaError::Invalid(format!("unknown time zone `{}`; name one as IANA does, such as Europe/Berlin", new.timezone)));
+        }
         let wrapping_key = self.wrapping_key()?;
         let mut connection = self.lock();
         let change = connection.transaction()?;

@@ -102,6 +102,8 @@ fn imported_values_are_kept_and_checked() {
         (ProjectId(77), "test_token", "test_key", "test_secret")
     );
     assert!(matches!(meta.create_project(&NewProject { project_id: Some(78), ..imported.clone() }, NOW), Err(MetaError::Taken("token"))));
+    let nowhere = NewProject { timezone: "Nowhere/X".to_owned(), ..project("q") };
+    assert!(matches!(meta.create_project(&nowhere, NOW), Err(MetaError::Invalid(_))));
     let colon = NewProject { token: Some("a:b".to_owned()), ..project("q") };
     assert!(matches!(meta.create_project(&colon, NOW), Err(MetaError::Invalid(_))));
 }

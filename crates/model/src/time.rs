@@ -11,6 +11,11 @@ pub const HOUR_MS: i64 = 3_600 * SECOND_MS;
 /// One day in milliseconds.
 pub const DAY_MS: i64 = 24 * HOUR_MS;
 
+/// Whether there is a time zone of this IANA name.
+pub fn is_zone(name: &str) -> bool {
+    jiff::tz::TimeZone::get(name).is_ok()
+}
+
 impl Timestamp {
     /// The instant in whole seconds, rounded towards the past.
     pub fn seconds(self) -> i64 {

@@ -28,6 +28,12 @@ pub(crate) const TRACK: &str = "/track";
 /// The router of the public listener.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
+        .route(
+            "/",
+            any(|| async {
+                format!("Sluice takes events at {TRACK} and answers reports below {}. First run: {SETUP}\n", READ_PREFIXES[0])
+            }),
+        )
         .route("/health", any(|| async { "ok" }))
         .route("/metrics", any(reports::metrics))
         .route(SETUP, any(setup::setup))
@@ -58,7 +64,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             .fallback(reports::unknown);
         router = router.nest(prefix, reads);
     }
-    router.layer(middleware::from_fn(cors)).with_state(app)
+    router.fallback(not_found).layer(middleware::from_fn(cors)).with_state(app)
+}
+
+async fn not_found(uri: Uri) -> Response {
+    (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "application/json")], wire::error::not_found(uri.path())).into_response()
 }
 
 /// The parameters and the right of a read endpoint.

@@ -12,6 +12,14 @@ pub fn body(path_and_query: &str, error: &str) -> String {
     out
 }
 
+/// What stands where there is nothing.
+pub fn not_found(path: &str) -> String {
+    let mut out = String::from("{\"status\": \"error\", \"error\": ");
+    write_string(&format!("Not found: {path}"), &mut out);
+    out.push('}');
+    out
+}
+
 /// The request with `sig`, `api_key`, `token`, `data` and everything secret-shaped as `…`.
 pub fn redacted(path_and_query: &str) -> String {
     let Some((path, query)) = path_and_query.split_once('?') else { return path_and_query.to_owned() };

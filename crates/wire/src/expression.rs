@@ -37,6 +37,15 @@ struct Parser<'a> {
 
 type Parsed = Result<Expr, ExpressionError>;
 
+/// A chain as a tree of little depth, in the order of its terms: scripts name thousands of ids in one.
+fn chained(mut terms: Vec<Expr>, join: fn(Box<Expr>, Box<Expr>) -> Expr) -> Expr {
+    if terms.len() < 2 {
+        return terms.pop().unwrap_or(Expr::Undefined);
+    }
+    let rest = terms.split_off(terms.len().div_ceil(2));
+    join(Box::new(chained(terms, join)), Box::new(chained(rest, join)))
+}
+
 impl Parser<'_> {
     fn error(&self, reason: &str) -> ExpressionError {
         ExpressionError { at: self.text[..self.at].chars().count() + 1, reason: reason.to_owned() }
@@ -90,31 +99,25 @@ impl Parser<'_> {
 
     fn or(&mut self) -> Parsed {
         self.deeper(|parser| {
-            let mut left = parser.and()?;
-            let mut links = 0;
+            let mut terms = vec![parser.and()?];
             while parser.word("or") {
-                links += 1;
-                parser.chain(links)?;
-                left = Expr::Or(Box::new(left), Box::new(parser.and()?));
+                terms.push(parser.and()?);
             }
-            Ok(left)
+            Ok(chained(terms, Expr::Or))
         })
     }
 
-    /// A chain nests to the left, one level a link: whoever walks it recurses that deep.
-    fn chain(&self, links: usize) -> Result<(), ExpressionError> {
-        if links > 2000 { Err(self.error("chained too long")) } else { Ok(()) }
+    fn and(&mut self) -> Parsed {
+        let mut terms = vec![self.not()?];
+        while self.word("and") {
+            terms.push(self.not()?);
+        }
+        Ok(chained(terms, Expr::And))
     }
 
-    fn and(&mut self) -> Parsed {
-        let mut left = self.not()?;
-        let mut links = 0;
-        while self.word("and") {
-            links += 1;
-            self.chain(links)?;
-            left = Expr::And(Box::new(left), Box::new(self.not()?));
-        }
-        Ok(left)
+    /// A chain of arithmetic nests to the left, one level a link: whoever walks it recurses that deep.
+    fn chain(&self, links: usize) -> Result<(), ExpressionError> {
+        if links > 2000 { Err(self.error("chained too long")) } else { Ok(()) }
     }
 
     fn not(&mut self) -> Parsed {
