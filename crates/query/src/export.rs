@@ -12,7 +12,7 @@ use crate::error::QueryError;
 use crate::rows::{Needs, optional};
 
 /// A piece of text is about this long.
-const PIECE_BYTES: usize = 256 * 1024;
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// Sends every event that the report asks for, written by `line`.
 pub(crate) fn export(

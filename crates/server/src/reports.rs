@@ -125,7 +125,8 @@ pub async fn export(access: ReadAccess) -> Response {
             None => return ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], head).into_response(),
         }
     }
-    let (pieces, stream) = tokio::sync::mpsc::channel::<Result<Vec<u8>, std::convert::Infallible>>(4);
+    // One piece waits at most: what was handed over is not stopped by a reset any more.
+    let (pieces, stream) = tokio::sync::mpsc::channel::<Result<Vec<u8>, std::convert::Infallible>>(1);
     tokio::spawn(async move {
         let mut gzip = asked_gzip.then(Gzip::new);
         let mut next = Some(head);

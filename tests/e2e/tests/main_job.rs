@@ -105,3 +105,29 @@ fn what_was_acknowledged_survives_kill_9() {
         assert!(get(&format!("{}/api/2.0/engage", server.base), Some(SECRET)).1.contains(r#""plan": "pro""#));
     }
 }
+
+#[test]
+fn a_reset_ends_an_export_that_is_running() {
+    use std::io::{Read, Write};
+    let server = TestServer::start();
+    let (filler, mut sent_bytes) = ("x".repeat(1000), 0);
+    for batch in 0..15 {
+        let event = |number: usize| {
+            format!(
+                r#"{{"event":"E","properties":{{"time":1577836800,"distinct_id":"u","$insert_id":"{batch}-{number}","filler":"{filler}"}}}}"#
+            )
+        };
+        let body = format!("[{}]", (0..2000).map(event).collect::<Vec<_>>().join(","));
+        sent_bytes += body.len();
+        assert_eq!(post(&format!("{}/import?strict=1", server.base), &body, Some(SECRET)).0, 200);
+    }
+    let mut stream = std::net::TcpStream::connect(server.base.strip_prefix("http://").unwrap()).unwrap();
+    let request = format!("GET {EXPORT} HTTP/1.1\r\nHost: t\r\nAuthorization: {SECRET}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 1000]).unwrap();
+    server.cli(&["credentials", "reset", "--project", "1", "--as", "o@example.com"], "");
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() < sent_bytes / 2, "{} of {sent_bytes} bytes came after the reset: they lay in the sockets' buffers", rest.len());
+    assert!(String::from_utf8_lossy(&rest).contains("export terminated early"), "the reader is told");
+}
