@@ -20,6 +20,13 @@ pub struct KeyPair {
 /// The longest a signed URL may live unless the key says otherwise: one official client was off by its time zone.
 pub(crate) const LIFETIME_MAX_MS: i64 = 24 * 3_600_000;
 
+/// How far the values of a key can be guessed, in the column `weak`.
+const NOT_WEAK: i64 = 0;
+/// Guessable: for loopback only.
+const WEAK: i64 = 1;
+/// Guessable, and taken all the same by whoever made it.
+const WEAK_ALLOWED: i64 = 2;
+
 pub(crate) fn insert_first(
     change: &Transaction<'_>,
     data_key: &DataKey,
@@ -27,6 +34,7 @@ pub(crate) fn insert_first(
     api_key: Option<&str>,
     api_secret: Option<&str>,
     lifetime_max_ms: Option<i64>,
+    allows_weak: bool,
     now: Timestamp,
 ) -> Result<KeyPair> {
     let api_key = api_key.map_or_else(new_hex32, str::to_owned);
@@ -46,7 +54,11 @@ pub(crate) fn insert_first(
     }
     let rights: Vec<&str> = AccessRight::ALL.iter().map(|right| right.as_str()).collect();
     let sealed = data_key.seal(project, &api_key, api_secret.expose())?;
-    let weak = is_weak(&api_key) || is_weak(api_secret.expose());
+    let weak = match is_weak(&api_key) || is_weak(api_secret.expose()) {
+        false => NOT_WEAK,
+        true if allows_weak => WEAK_ALLOWED,
+        true => WEAK,
+    };
     change.execute(
         "INSERT INTO keys (project_id, api_key, secret_sha256, secret_sealed, rights, legacy, weak, lifetime_max_ms, created_at)
          VALUES ($1, $2, $3, $4, $5, 'on', $6, $7, $8)",
@@ -84,12 +96,20 @@ impl Metastore {
             (now.0, project.0),
         )?;
         let data_key = wrapping_key.data_key(project.0, &wrapped)?;
-        let pair = insert_first(&change, &data_key, project.0, None, None, lifetime_max_ms.unwrap_or(Some(LIFETIME_MAX_MS)), now)?;
+        let pair = insert_first(&change, &data_key, project.0, None, None, lifetime_max_ms.unwrap_or(Some(LIFETIME_MAX_MS)), false, now)?;
         let actor = format!("account {as_account}");
         audit::append(&change, &Entry { project: Some(project), at: now, actor: &actor, action: "credentials reset", detail: "" })?;
         bump_epoch(&change)?;
         change.commit()?;
         Ok(pair)
+    }
+
+    /// Projects whose live keys can be guessed and were not allowed beyond loopback.
+    pub fn weak_projects(&self) -> Result<Vec<ProjectId>> {
+        let connection = self.lock();
+        let mut found =
+            connection.prepare("SELECT DISTINCT project_id FROM keys WHERE weak = $1 AND revoked_at IS NULL ORDER BY project_id")?;
+        Ok(found.query_map([WEAK], |row| Ok(ProjectId(row.get(0)?)))?.collect::<rusqlite::Result<_>>()?)
     }
 
     /// The project's oldest live key with its secret; `None` where none can be shown.

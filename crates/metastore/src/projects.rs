@@ -46,6 +46,8 @@ pub struct NewProject {
     pub api_secret: Option<String>,
     /// The longest that a URL signed with its key may live.
     pub signature_lifetime: SignatureLifetime,
+    /// Takes values that can be guessed beyond loopback too.
+    pub allows_weak: bool,
 }
 
 /// The longest that a signed URL may live.
@@ -141,7 +143,8 @@ impl Metastore {
             SignatureLifetime::Hours(hours) => Some(i64::from(hours) * 3_600_000),
             SignatureLifetime::Unlimited => None,
         };
-        let pair = keys::insert_first(&change, &data_key, id, new.api_key.as_deref(), new.api_secret.as_deref(), lifetime, now)?;
+        let pair =
+            keys::insert_first(&change, &data_key, id, new.api_key.as_deref(), new.api_secret.as_deref(), lifetime, new.allows_weak, now)?;
         let actor = new.owner.map_or_else(|| "console".to_owned(), |owner| format!("account {owner}"));
         audit::append(&change, &Entry { project: Some(project.id), at: now, actor: &actor, action: "project create", detail: "" })?;
         bump_epoch(&change)?;

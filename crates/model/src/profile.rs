@@ -66,6 +66,8 @@ pub struct Profile {
 
 /// A profile holds at most this many properties; further ones are not added (`contract/write.md` 2.1).
 pub const PROFILE_PROPERTIES_MAX: usize = 2000;
+/// A list of a profile holds at most this many elements; further ones are not added. Anyone with the public token may append.
+pub const PROFILE_LIST_ELEMENTS_MAX: usize = 10_000;
 
 impl Profile {
     /// Applies one operation to what was there before (`None`: no profile); `None` afterwards means deleted or never made.
@@ -101,7 +103,7 @@ impl Profile {
             ProfileOp::Append(values) => {
                 for (name, value) in values {
                     match self.properties.get_mut(name) {
-                        Some(Value::List(list)) => list.push(value.clone()),
+                        Some(Value::List(list)) if list.len() < PROFILE_LIST_ELEMENTS_MAX => list.push(value.clone()),
                         Some(_) => {}
                         None => self.put(name, Value::List(vec![value.clone()])),
                     }
@@ -154,7 +156,7 @@ impl Profile {
         match self.properties.get_mut(name) {
             Some(Value::List(list)) => {
                 for element in elements {
-                    if !list.contains(element) {
+                    if list.len() < PROFILE_LIST_ELEMENTS_MAX && !list.contains(element) {
                         list.push(element.clone());
                     }
                 }

@@ -140,6 +140,14 @@ impl Value {
         }
     }
 
+    /// The object inside, if it is one.
+    pub fn as_object(&self) -> Option<&Properties> {
+        match self {
+            Self::Object(object) => Some(object),
+            _ => None,
+        }
+    }
+
     /// The number inside as a double, if it is one.
     pub fn as_f64(&self) -> Option<f64> {
         match self {

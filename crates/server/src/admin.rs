@@ -44,14 +44,23 @@ pub(crate) struct ProjectCreate {
     #[arg(long)]
     organization_id: Option<i64>,
     #[arg(long)]
-    pub token: Option<String>,
+    token: Option<String>,
     #[arg(long)]
-    pub api_key: Option<String>,
+    api_key: Option<String>,
     #[arg(long)]
-    pub api_secret: Option<String>,
+    api_secret: Option<String>,
     /// The longest that a signed URL may live: hours, or `none` for as long as its `expire` says [default: 24].
     #[arg(long, value_name = "HOURS")]
     signature_lifetime: Option<String>,
+    /// Take values under 32 characters, which can be guessed, on a server beyond loopback too.
+    #[arg(long)]
+    allow_weak: bool,
+}
+
+impl ProjectCreate {
+    fn is_weak(&self) -> bool {
+        [&self.token, &self.api_key, &self.api_secret].into_iter().flatten().any(|value| metastore::is_weak(value))
+    }
 }
 
 /// Where the running server listens for commands.
@@ -123,9 +132,14 @@ fn run(metastore: &Metastore, command: &Command, now: Timestamp) -> Result<Value
                 api_key: asked.api_key.clone(),
                 api_secret: asked.api_secret.clone(),
                 signature_lifetime,
+                allows_weak: asked.allow_weak,
             };
             let (project, pair) = metastore.create_project(&new, now)?;
-            json!({ "project_id": project.id.0, "token": project.token, "api_key": pair.api_key, "api_secret": pair.api_secret.expose() })
+            let mut made = json!({ "project_id": project.id.0, "token": project.token, "api_key": pair.api_key, "api_secret": pair.api_secret.expose() });
+            if asked.is_weak() {
+                made["weak"] = json!(true);
+            }
+            made
         }
         Command::ProjectList => {
             let row = |project: metastore::Project| json!({ "project_id": project.id.0, "name": project.name, "timezone": project.timezone, "token": project.token });
@@ -182,6 +196,13 @@ fn answer(app: &App, line: &str) -> Value {
         let unknown = app.counts.unknown_tokens.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         return json!({ "ok": { "running": true, "tail_rows": stats.tail_rows, "segments": stats.segments, "segment_rows": stats.segment_rows,
             "segment_bytes": stats.segment_bytes, "unknown_tokens": unknown } });
+    }
+    if let Command::ProjectCreate(asked) = &command
+        && asked.is_weak()
+        && !asked.allow_weak
+        && !app.settings.is_loopback()
+    {
+        return json!({ "error": "a value under 32 characters can be guessed; say --allow-weak to take it beyond loopback all the same" });
     }
     // The answer goes out after the running server has applied the change.
     match run(&app.metastore, &command, clock::now()).and_then(|value| app.reload_credentials().map(|()| value)) {

@@ -13,9 +13,13 @@ use wire::params::Params;
 use wire::signature::{self, SignatureError};
 
 use crate::app::App;
+use crate::ingest::Unread;
 use crate::listen::AsSent;
 use crate::queue::Place;
 use crate::{clock, compress, ingest};
+
+/// A read's parameters are no longer than this.
+const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// The proof that a request may read a project, with its parameters.
 pub(crate) struct ReadAccess {
@@ -56,7 +60,10 @@ impl FromRequest<Arc<App>> for ReadAccess {
         let uri = parts.extensions.get::<axum::extract::OriginalUri>().map_or(&parts.uri, |original| &original.0);
         let sent = parts.extensions.get::<AsSent>().map_or(uri, |sent| &sent.0);
         let shown = sent.path_and_query().map(ToString::to_string).unwrap_or_default();
-        let Ok(body) = ingest::collect(app, body, 1 << 20).await else { return Err(error(413, &shown, "request body is too large")) };
+        let body = ingest::collect(app, body, BODY_BYTES_MAX).await.map_err(|unread| match unread {
+            Unread::TooLarge => error(413, &shown, &format!("request exceeds max limit of {BODY_BYTES_MAX} bytes")),
+            Unread::Broken => error(408, &shown, "the body did not arrive in time"),
+        })?;
         let params = Params::parse(uri.query().unwrap_or_default(), Some(&body).filter(|body| !body.is_empty()).map(|body| &body[..]));
         let (names, right) = crate::routes::knows(uri.path());
         let table = app.credentials();

@@ -44,6 +44,9 @@ enum Verb {
         /// Hold a demo project; loopback only.
         #[arg(long)]
         demo: bool,
+        /// Serve beyond loopback although imported values can be guessed.
+        #[arg(long)]
+        allow_weak: bool,
     },
     /// Make the first account with the setup code.
     Setup {
@@ -108,9 +111,6 @@ enum ProjectVerb {
         data: Data,
         #[command(flatten)]
         project: Box<ProjectCreate>,
-        /// Take values under 32 characters.
-        #[arg(long)]
-        allow_weak: bool,
     },
     /// List projects.
     List {
@@ -156,20 +156,14 @@ enum ServiceAccountVerb {
 /// Reads the command line and does what it says.
 pub(crate) fn run() -> Result<(), String> {
     match Cli::parse().verb {
-        Verb::Serve { data, listen, config, demo } => {
+        Verb::Serve { data, listen, config, demo, allow_weak } => {
             let mut settings = config::Settings::read(config.as_deref())?;
             settings.listen(listen)?;
-            serve::run(&config::data_dir(data.data)?, settings, data.key_file, demo)
+            serve::run(&config::data_dir(data.data)?, settings, data.key_file, serve::Allowed { demo, weak: allow_weak })
         }
         Verb::Setup { data, code, email, .. } => call(data, Command::SetupRedeem { code, email, password: stdin()? }),
         Verb::Account(AccountVerb::Create { data, email, .. }) => call(data, Command::AccountCreate { email, password: stdin()? }),
-        Verb::Project(ProjectVerb::Create { data, project, allow_weak }) => {
-            let imported = [&project.token, &project.api_key, &project.api_secret];
-            if !allow_weak && imported.into_iter().flatten().any(|value| metastore::is_weak(value)) {
-                return Err("a value under 32 characters can be guessed; say --allow-weak to take it all the same".to_owned());
-            }
-            call(data, Command::ProjectCreate(project))
-        }
+        Verb::Project(ProjectVerb::Create { data, project }) => call(data, Command::ProjectCreate(project)),
         Verb::Project(ProjectVerb::List { data }) => call(data, Command::ProjectList),
         Verb::Credentials(CredentialsVerb::Reset { data, project, account }) => call(data, Command::CredentialsReset { project, account }),
         Verb::ServiceAccount(ServiceAccountVerb::Create { data, project, name, role, username, secret_stdin }) => {

@@ -117,6 +117,12 @@ impl Settings {
         self.tls().map(|_| ())
     }
 
+    /// Whether nothing outside this machine is answered.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let secure = self.tls().ok().flatten();
+        self.listen.address.ip().is_loopback() && secure.is_none_or(|tls| tls.address.ip().is_loopback())
+    }
+
     /// Where HTTPS is answered, if anywhere.
     pub(crate) fn tls(&self) -> Result<Option<Tls>, String> {
         let listen = &self.listen;

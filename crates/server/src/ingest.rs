@@ -11,7 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use model::{Event, ProfileUpdate, ProjectId};
 use store::StoreError;
 use wire::body::{BodyError, Limits};
@@ -29,20 +29,30 @@ const LIMITS: Limits = Limits { decoded_bytes_max: 10 * 1024 * 1024, records_max
 /// Bytes of requests that are decoded and stored at a time.
 pub(crate) const DECODING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Why a body did not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// It is longer than allowed.
+    TooLarge,
+    /// It paused or took too long, or the connection broke.
+    Broken,
+}
+
 /// Reads a whole body within a bound of bytes, of time, and of pauses.
-pub(crate) async fn collect(app: &App, body: Body, bytes_max: usize) -> Result<Bytes, ()> {
+pub(crate) async fn collect(app: &App, body: Body, bytes_max: usize) -> Result<Bytes, Unread> {
     let listen = &app.settings.listen;
     let read = async {
         let mut body = Limited::new(body, bytes_max);
         let mut whole = BytesMut::new();
-        while let Some(frame) = tokio::time::timeout(listen.body_idle_timeout(), body.frame()).await.map_err(|_| ())? {
-            if let Ok(data) = frame.map_err(|_| ())?.into_data() {
+        while let Some(frame) = tokio::time::timeout(listen.body_idle_timeout(), body.frame()).await.map_err(|_| Unread::Broken)? {
+            let frame = frame.map_err(|error| if error.is::<LengthLimitError>() { Unread::TooLarge } else { Unread::Broken })?;
+            if let Ok(data) = frame.into_data() {
                 whole.extend_from_slice(&data);
             }
         }
         Ok(whole.freeze())
     };
-    tokio::time::timeout(listen.body_timeout(), read).await.map_err(|_| ())?
+    tokio::time::timeout(listen.body_timeout(), read).await.map_err(|_| Unread::Broken)?
 }
 
 /// Handles a write request.
@@ -50,9 +60,15 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     app.counts.requests.fetch_add(1, Ordering::Relaxed);
     let (parts, sent) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default();
-    let Ok(sent) = collect(&app, sent, LIMITS.decoded_bytes_max + 4096).await else {
-        let (options, _) = body::decode(query, b"", LIMITS);
-        return respond(reply(endpoint, &options, 0, &[], Some(&BodyError::TooLarge(LIMITS.decoded_bytes_max))));
+    let sent = match collect(&app, sent, LIMITS.decoded_bytes_max + 4096).await {
+        Ok(sent) => sent,
+        Err(Unread::TooLarge) => {
+            let (options, _) = body::decode(query, b"", LIMITS);
+            return respond(reply(endpoint, &options, 0, &[], Some(&BodyError::TooLarge(LIMITS.decoded_bytes_max))));
+        }
+        // Nothing of it was taken. A client that is still there and slow tries again on 503; on 4xx some drop their data.
+        Err(Unread::Broken) if endpoint == Endpoint::Import => return respond(Reply::refused(408, "the body did not arrive in time")),
+        Err(Unread::Broken) => return try_again(StatusCode::SERVICE_UNAVAILABLE.into_response()),
     };
     // Records take several times the bytes that they had: so many are decoded at a time, the others wait as bytes.
     let packed = sent.starts_with(&[0x1f, 0x8b]);
@@ -94,6 +110,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         now,
         address_id,
         lossy: options.lossy,
+        is_long: options.is_long,
     };
     let mut new_insert_id = || {
         let mut bytes = [0u8; 16];
@@ -121,7 +138,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
                 }
             }
         } else {
-            match engage::updates(index, &record, endpoint == Endpoint::Groups, now) {
+            match engage::updates(index, &record, endpoint == Endpoint::Groups, options.is_long, now) {
                 Record::Good { token, item } => match table.tokens.get(&token) {
                     Some(project) => updates.entry(*project).or_default().extend(item),
                     None if app.is_secret(&table, &token) => {
@@ -189,12 +206,15 @@ fn respond(reply: Reply) -> Response {
 /// Nothing was acknowledged. Client SDKs keep a batch on 503; on 429 one of them drops it.
 fn unavailable(endpoint: Endpoint, error: &StoreError) -> Response {
     tracing::warn!(%error, "a write was refused");
-    let mut response = match (endpoint, error) {
+    try_again(match (endpoint, error) {
         (Endpoint::Import, StoreError::Overloaded) => {
             respond(Reply::refused(429, "Project exceeded rate limits. Please retry the request with exponential backoff."))
         }
         _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-    };
+    })
+}
+
+fn try_again(mut response: Response) -> Response {
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     response
 }

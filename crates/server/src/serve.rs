@@ -15,10 +15,19 @@ use crate::listen::Listener;
 use crate::tls::{self, Certificate};
 use crate::{admin, clock, demo, routes};
 
+/// What the operator asked for beyond the settings.
+#[derive(Clone, Copy)]
+pub(crate) struct Allowed {
+    /// A demo project.
+    pub demo: bool,
+    /// Imported values that can be guessed, beyond loopback.
+    pub weak: bool,
+}
+
 /// Runs until the process is told to stop.
-pub(crate) fn run(dir: &Path, settings: Settings, key: Option<PathBuf>, is_demo: bool) -> Result<(), String> {
+pub(crate) fn run(dir: &Path, settings: Settings, key: Option<PathBuf>, allowed: Allowed) -> Result<(), String> {
     let tls = settings.tls()?;
-    if is_demo && !(settings.listen.address.ip().is_loopback() && tls.as_ref().is_none_or(|tls| tls.address.ip().is_loopback())) {
+    if allowed.demo && !settings.is_loopback() {
         return Err("--demo listens on loopback only".to_owned());
     }
     let log =
@@ -29,7 +38,7 @@ pub(crate) fn run(dir: &Path, settings: Settings, key: Option<PathBuf>, is_demo:
         log.init()
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
-    runtime.block_on(serve(dir, settings, tls, key, is_demo))
+    runtime.block_on(serve(dir, settings, tls, key, allowed))
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
@@ -38,7 +47,8 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> 
     Ok((listener, bound))
 }
 
-async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<PathBuf>, is_demo: bool) -> Result<(), String> {
+async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<PathBuf>, allowed: Allowed) -> Result<(), String> {
+    let is_demo = allowed.demo;
     let _held = admin::hold(dir)?;
     let key_file = admin::key_file(dir, key);
     let first_run = !key_file.exists();
@@ -48,6 +58,12 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
     }
     if !metastore.has_key_file() {
         eprintln!("the key file {} is missing: events are taken, signatures are answered 503", key_file.display());
+    }
+    let weak = metastore.weak_projects().map_err(|error| error.to_string())?;
+    if let Some(project) = weak.first().filter(|_| !allowed.weak && !settings.is_loopback()) {
+        return Err(format!(
+            "project {project} has imported values under 32 characters, which can be guessed: reset its credentials, or say --allow-weak"
+        ));
     }
     let mut options = StoreOptions::new(dir.to_path_buf());
     options.seal_rows_max = settings.store.seal_rows_max;

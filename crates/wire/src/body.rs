@@ -52,7 +52,14 @@ pub struct Options {
     pub ip: bool,
     /// Some of the text was not UTF-8.
     pub lossy: bool,
+    /// The data is long enough that one of its records may be longer than a record may be.
+    pub is_long: bool,
 }
+
+/// No record, as JSON, is longer than this (`contract/write.md` 2.1).
+pub const RECORD_BYTES_MAX: usize = 1_000_000;
+/// No property of a profile, as JSON, is longer than this (`contract/write.md` 2.1).
+pub const PROFILE_VALUE_BYTES_MAX: usize = 256 * 1024;
 
 /// Reads options and records. Options are there even when the data is broken.
 pub fn decode(query: &str, body: &[u8], limits: Limits) -> (Options, Result<Vec<Value>, BodyError>) {
@@ -67,6 +74,7 @@ pub fn decode(query: &str, body: &[u8], limits: Limits) -> (Options, Result<Vec<
         String::from_utf8_lossy(error.as_bytes()).into_owned()
     });
     let text = text.trim_start_matches('\u{feff}').trim();
+    let is_long = text.len() + query.len() > PROFILE_VALUE_BYTES_MAX;
     let records = if text.starts_with(['{', '[']) {
         raw(text)
     } else {
@@ -80,7 +88,7 @@ pub fn decode(query: &str, body: &[u8], limits: Limits) -> (Options, Result<Vec<
     };
     let records = records
         .and_then(|records| if records.len() > limits.records_max { Err(BodyError::TooMany(limits.records_max)) } else { Ok(records) });
-    (Options { lossy, ..options(&pairs) }, records)
+    (Options { lossy, is_long, ..options(&pairs) }, records)
 }
 
 fn options(pairs: &[(String, String)]) -> Options {
@@ -96,6 +104,7 @@ fn options(pairs: &[(String, String)]) -> Options {
         project_id: get("project_id"),
         ip: truthy("ip"),
         lossy: false,
+        is_long: false,
     }
 }
 

@@ -97,6 +97,15 @@ impl Calendar {
         Some(buckets)
     }
 
+    /// The buckets of so many days each that cover two dates, both included, counted from the first; the last may be shorter.
+    pub fn spans(&self, from: Date, to: Date, days: i64) -> Option<Buckets> {
+        let mut buckets = self.buckets(from, to, Unit::Day)?;
+        let days = usize::try_from(days).ok()?.max(1);
+        buckets.starts_ms = buckets.starts_ms.into_iter().step_by(days).collect();
+        buckets.labels = buckets.labels.into_iter().step_by(days).collect();
+        Some(buckets)
+    }
+
     /// The dates of the last `interval` units, the current one included.
     pub fn last(&self, interval: i64, unit: Unit) -> Option<(Date, Date)> {
         let today = self.date_of(self.now);

@@ -40,6 +40,7 @@ impl Reply {
         let word = match status {
             401 => "Unauthorized",
             403 => "Forbidden",
+            408 => "Request Timeout",
             413 => "Request Entity Too Large",
             429 => "Too Many Requests",
             _ => "Bad Request",

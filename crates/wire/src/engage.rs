@@ -4,14 +4,21 @@ use model::profile::{ProfileKey, ProfileOp, ProfileUpdate};
 use model::value::Properties;
 use model::{Timestamp, Value};
 
+use crate::body::{PROFILE_VALUE_BYTES_MAX, RECORD_BYTES_MAX};
+use crate::json;
 use crate::track::{Record, Rejection, text_of, time_of};
 
 /// Reads one record, which may hold several operations.
-pub fn updates(index: usize, record: &Value, groups: bool, now: Timestamp) -> Record<Vec<ProfileUpdate>> {
-    let refuse = |field: &str, verbose: &'static str| {
-        let message = format!("'{field}' is invalid: must not be missing");
+/// `is_long` says that it may be longer than a record may be.
+pub fn updates(index: usize, record: &Value, groups: bool, is_long: bool, now: Timestamp) -> Record<Vec<ProfileUpdate>> {
+    let refused = |field: &str, message: &str, verbose: &'static str| {
+        let message = format!("'{field}' is invalid: {message}");
         Record::Refused(Rejection { index, insert_id: String::new(), field: field.to_owned(), message, verbose })
     };
+    let refuse = |field: &str, verbose: &'static str| refused(field, "must not be missing", verbose);
+    if is_long && json::len(record) > RECORD_BYTES_MAX {
+        return refused("$set", "must not be longer than 1000000 bytes", "update, longer than 1000000 bytes");
+    }
     let Value::Object(record) = record else { return refuse("$token", "data, missing or empty") };
     let text = |name: &str| record.get(name).map(text_of).filter(|text| !text.is_empty());
     let Some(token) = text("$token") else { return refuse("$token", "$token, missing or empty") };
@@ -40,6 +47,10 @@ pub fn updates(index: usize, record: &Value, groups: bool, now: Timestamp) -> Re
     let mut updates = Vec::new();
     for (name, argument) in record {
         let Some(op) = operation(name, argument) else { continue };
+        let mut values = argument.as_object().into_iter().flat_map(|values| values.values());
+        if is_long && values.any(|value| json::len(value) > PROFILE_VALUE_BYTES_MAX) {
+            return refused(name, "no property may be longer than 262144 bytes", "property, longer than 262144 bytes");
+        }
         // Several operations of one record are told apart, so that a resend of the record repeats none of them.
         let dedup_id = dedup_id.as_ref().map(|id| format!("{id}{name}"));
         updates.push(ProfileUpdate { key: key.clone(), op, time, ignore_time: flag("$ignore_time"), dedup_id, authenticated: false });

@@ -226,6 +226,13 @@ impl Parser<'_> {
     }
 }
 
+/// How many bytes [`write()`] makes of a value.
+pub fn len(value: &Value) -> usize {
+    let mut out = String::new();
+    write(value, &mut out);
+    out.len()
+}
+
 /// Writes JSON without spaces.
 pub fn write(value: &Value, out: &mut String) {
     write_with(value, out, ",", ":");

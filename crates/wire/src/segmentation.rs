@@ -90,9 +90,15 @@ pub fn parse(params: &Params, calendar: &Calendar) -> Result<Series, String> {
     no_hourly_uniques(counting, unit)?;
     let limit = count(params, "limit", 10_000)?.unwrap_or(60);
     let on = expression_of(params, "on")?;
+    // Days a bucket, in the place of a unit; totals know units only.
+    let days = count(params, "interval", 10_000)?.filter(|_| counting != Counting::General && params.filled("unit").is_none());
+    let buckets = match days {
+        Some(days) => calendar.spans(from, to, days as i64),
+        None => calendar.buckets(from, to, unit),
+    };
     Ok(Series {
         events: vec![event],
-        buckets: calendar.buckets(from, to, unit).ok_or(TOO_MANY)?,
+        buckets: buckets.ok_or(TOO_MANY)?,
         counting,
         filter: filter(params)?,
         breakdown: on.map(|on| Breakdown { on, values: None, limit, ranges_max: None }),

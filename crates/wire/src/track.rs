@@ -3,6 +3,7 @@
 use model::value::{Number, Properties};
 use model::{Event, Timestamp, Value};
 
+use crate::body::RECORD_BYTES_MAX;
 use crate::json;
 
 /// Why a record was not taken.
@@ -53,6 +54,8 @@ pub struct Rules {
     pub address_id: Option<u128>,
     /// Some of the request's text was not UTF-8.
     pub lossy: bool,
+    /// Records are measured: one of them may be too long.
+    pub is_long: bool,
 }
 
 const TEXT_CHARS_MAX: usize = 255;
@@ -94,6 +97,7 @@ pub fn event(index: usize, record: Value, rules: Rules, new_insert_id: &mut dyn 
         Record::Refused(Rejection { index, insert_id: insert_id.to_owned(), field: field.to_owned(), message, verbose })
     };
     const NO_DATA: &str = "data, missing or empty";
+    let is_too_long = rules.is_long && json::len(&record) > RECORD_BYTES_MAX;
     let Value::Object(mut record) = record else { return refuse("", "event", "must not be missing", NO_DATA) };
     let sent = match record.swap_remove("properties") {
         Some(Value::Object(properties)) => Some(properties),
@@ -107,6 +111,9 @@ pub fn event(index: usize, record: Value, rules: Rules, new_insert_id: &mut dyn 
         _ => return refuse(&insert_id, "event", "must not be missing", NO_DATA),
     };
     let Some(sent) = sent else { return refuse(&insert_id, "properties", "must not be missing", NO_DATA) };
+    if is_too_long {
+        return refuse(&insert_id, "event", "must not be longer than 1000000 bytes", "event, longer than 1000000 bytes");
+    }
     let token = sent.get("token").map(text_of).unwrap_or_default();
     if token.is_empty() && !rules.credentialed {
         return refuse(&insert_id, "properties.token", "must not be missing", "token, missing or empty");
