@@ -27,6 +27,7 @@ const WEAK: i64 = 1;
 /// Guessable, and taken all the same by whoever made it.
 const WEAK_ALLOWED: i64 = 2;
 
+#[expect(clippy::too_many_arguments, reason = "the columns of one row")]
 pub(crate) fn insert_first(
     change: &Transaction<'_>,
     data_key: &DataKey,

@@ -314,16 +314,18 @@ impl Shared {
 }
 
 impl State {
-    /// The last record of the oldest piece that is worth a segment, no later than `until`.
+    /// The last record of the oldest piece that is worth a segment. Nothing that begins behind `until` starts a piece, but a piece ends
+    /// where every part that it touches ends: a part is sealed whole, with whatever of other projects lies among its records. What
+    /// was packed since `until` was read may reach beyond it.
     fn piece(&self, rows_max: u64, until: u64) -> Option<u64> {
         let parts = self.projects.values().flat_map(|project| &project.tail).map(|part| (part.seq_min, part.seq_max, part.rows() as u64));
         let updates = self.projects.values().flat_map(|project| &project.updates).map(|record| (record.0, record.0, record.1.len() as u64));
-        let mut pieces: Vec<(u64, u64, u64)> = parts.chain(updates).filter(|(_, last, _)| *last <= until).collect();
+        let mut pieces: Vec<(u64, u64, u64)> = parts.chain(updates).collect();
         pieces.sort_unstable();
         let (mut rows, mut through) = (0, None);
         for (first, last, count) in pieces {
-            // A part is sealed whole, and so is whatever of other projects lies among its records.
-            if rows >= rows_max && through.is_some_and(|through| first > through) {
+            let is_apart = through.is_none_or(|through| first > through);
+            if is_apart && (first > until || rows >= rows_max) {
                 break;
             }
             rows += count;

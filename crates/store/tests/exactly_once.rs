@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use common::{PROJECT, appended, directory, event, events, metastore, options, update};
 use model::value::ValueRef;
-use model::{TimeRange, Value};
+use model::{ProjectId, TimeRange, Value};
 use store::disk::RealDisk;
 use store::{ScanRequest, Store, Wanted};
 
@@ -58,6 +58,56 @@ fn a_polling_reader_sees_every_acknowledged_event_once() {
         assert!(polls > 3, "the reader polled");
     });
     drop(store);
+}
+
+/// What is packed while a seal begins reaches beyond the records that the seal was asked for.
+#[test]
+fn many_writers_of_several_projects_lose_nothing() {
+    const WRITERS: u32 = 8;
+    const EACH: u32 = 400;
+    let (dir, running) = (directory(), AtomicU32::new(WRITERS + 1));
+    let metastore = metastore(dir.path());
+    let mut options = options(dir.path(), Arc::new(RealDisk));
+    // A seal takes many pieces, and packing goes on between them.
+    options.seal_rows_max = 20;
+    let store = Store::open(options.clone(), metastore.clone()).expect("it opens");
+    let project = |writer: u32| ProjectId(1 + i64::from(writer % 3));
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (store, running) = (&store, &running);
+            scope.spawn(move || {
+                for number in 0..EACH {
+                    let number = writer * EACH + number;
+                    runtime().block_on(store.append(project(writer), vec![event(number, 10)])).expect("it is stored");
+                }
+                running.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+        scope.spawn(|| {
+            for number in 0..EACH {
+                runtime().block_on(store.append_profiles(PROJECT, vec![update(number)])).expect("it is stored");
+            }
+            running.fetch_sub(1, Ordering::SeqCst);
+        });
+        for work in [Store::seal_now, Store::pack_now, Store::compact_now] {
+            let (store, running) = (&store, &running);
+            scope.spawn(move || {
+                while running.load(Ordering::SeqCst) > 0 {
+                    work(store).expect("it works");
+                }
+            });
+        }
+    });
+    let check = |store: &Store| {
+        let mut all: Vec<u32> = (0..3).flat_map(|id| events(&store.snapshot(project(id)).expect("it opened"), false)).collect();
+        all.sort_unstable();
+        assert_eq!(all.len() as u32, WRITERS * EACH, "every event is there");
+        assert_eq!(all, (0..WRITERS * EACH).collect::<Vec<_>>(), "each once");
+        assert_eq!(appended(&store.snapshot(PROJECT).expect("it opened")), (0..EACH).collect::<Vec<_>>());
+    };
+    check(&store);
+    drop(store);
+    check(&Store::open(options, metastore).expect("it opens again"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! The server is killed at random moments while eight writers send and an owner resets. After each restart every acknowledged event and
-//! every acknowledged credential change is there, events exactly once, and nothing is there that was not sent. Then the writers send again
-//! what was not acknowledged, with the same `$insert_id`, and reports count every event once.
+//! The server is killed at random moments while eight writers send events, one changes a profile, and an owner resets. After each restart
+//! every acknowledged event, profile change and credential change is there, events and profile changes exactly once, and nothing is there
+//! that was not sent. Then the writers send again what was not acknowledged, with the same `$insert_id`, and reports count every event once.
 //!
 //! `CRASH_CYCLES=1000` (or `make crash N=1000`) for more cycles.
 
@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use e2e::{TestServer, get};
@@ -68,6 +68,23 @@ fn counted(server: &TestServer, cycle: usize) -> u64 {
     body["data"]["values"][format!("cycle {cycle}")][DAY].as_u64().expect("a count")
 }
 
+/// Appends a number to the list of the cycle's profile; whether the server said that it has it.
+fn append(agent: &ureq::Agent, base: &str, cycle: usize, number: u64) -> bool {
+    let body = format!(
+        r#"[{{"$token":"test_token","$distinct_id":"p{cycle}","$append":{{"list":{number}}},"$mp_metadata":{{"$mp_event_id":"{cycle}-{number}"}}}}]"#
+    );
+    let outcome = agent.post(format!("{base}/engage")).send(&body);
+    outcome.is_ok_and(|mut response| response.body_mut().read_to_string().is_ok_and(|body| body == "1"))
+}
+
+/// The list of the cycle's profile.
+fn appended(server: &TestServer, cycle: usize) -> Vec<u64> {
+    let body = get(&format!("{}/api/2.0/engage?distinct_id=p{cycle}", server.base), Some(SECRET)).1;
+    let body: serde_json::Value = serde_json::from_str(&body).expect("an answer");
+    let list = body["results"][0]["$properties"]["list"].as_array().cloned().unwrap_or_default();
+    list.iter().map(|number| number.as_u64().expect("numbers were appended")).collect()
+}
+
 /// The pairs that resets of project 2 gave, in order; the flag says that one more was asked for and not answered.
 fn check_resets(server: &TestServer, pairs: &[(String, String)], one_open: bool) {
     let Some(((_, newest), older)) = pairs.split_last() else { return };
@@ -86,7 +103,7 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     server.cli(&["project", "create", "--owner", "o@example.com", "--name", "Resets"], "");
     let mut random = jiff::Timestamp::now().subsec_nanosecond() as u64 | 1;
     println!("seed {random}");
-    let (mut sent_total, mut acknowledged_total, mut resets_total) = (0, 0, 0);
+    let (mut sent_total, mut acknowledged_total, mut changes_total, mut resets_total) = (0, 0, 0, 0);
     let mut everything: BTreeMap<usize, u64> = BTreeMap::new();
     for cycle in 0..cycles {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -95,7 +112,19 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
         let (sent, acknowledged) = (Mutex::new(Vec::new()), Mutex::new(BTreeSet::new()));
         let pairs = Mutex::new(Vec::new());
         let one_open = AtomicBool::new(false);
+        let (changes_sent, changes_acknowledged) = (AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {
+            let (over_too, changes_sent, changes_acknowledged, base) = (&over, &changes_sent, &changes_acknowledged, server.base.clone());
+            scope.spawn(move || {
+                let agent = agent();
+                while !over_too.load(Ordering::SeqCst) {
+                    let number = changes_sent.fetch_add(1, Ordering::SeqCst);
+                    if !append(&agent, &base, cycle, number) {
+                        return;
+                    }
+                    changes_acknowledged.store(number + 1, Ordering::SeqCst);
+                }
+            });
             for writer in 0..WRITERS {
                 let (over, sent, acknowledged, base) = (&over, &sent, &acknowledged, server.base.clone());
                 scope.spawn(move || {
@@ -143,6 +172,16 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
         let lost: Vec<_> = acknowledged.iter().filter(|id| !distinct.contains(id)).collect();
         assert!(lost.is_empty(), "cycle {cycle}: {} acknowledged events are lost, the first is {:?}", lost.len(), lost.first());
         assert!(distinct.iter().all(|id| all.contains(id)), "cycle {cycle}: an event was invented");
+        let (least, most) = (changes_acknowledged.into_inner(), changes_sent.into_inner());
+        let list = appended(&server, cycle);
+        assert_eq!(list, (0..list.len() as u64).collect::<Vec<_>>(), "cycle {cycle}: each profile change once, in order");
+        let fits = (least..=most).contains(&(list.len() as u64));
+        assert!(
+            fits,
+            "cycle {cycle}: {least} profile changes acknowledged, {most} sent, {} there: acknowledged changes are lost",
+            list.len()
+        );
+        changes_total += least;
         let pairs = pairs.into_inner().unwrap();
         check_resets(&server, &pairs, one_open.load(Ordering::SeqCst));
 
@@ -160,6 +199,6 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
         assert_eq!(counted(&server, cycle), count, "cycle {cycle} still counts the same at the end");
     }
     println!(
-        "{cycles} cycles: {sent_total} events sent, {acknowledged_total} acknowledged before a kill, {resets_total} resets; nothing lost, nothing twice"
+        "{cycles} cycles: {sent_total} events sent, {acknowledged_total} acknowledged before a kill, {changes_total} profile changes, {resets_total} resets; nothing lost, nothing twice"
     );
 }
