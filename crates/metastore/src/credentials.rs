@@ -91,7 +91,7 @@ impl Metastore {
         let epoch: i64 = read.query_row("SELECT value FROM instance WHERE name = 'epoch'", [], |row| row.get(0))?;
         table.epoch = epoch as u64;
         {
-            let mut found = read.prepare("SELECT id, organization_id, name, timezone, token, created_at FROM projects")?;
+            let mut found = read.prepare("SELECT id, organization_id, name, timezone, token, created_at, hash_key FROM projects")?;
             for project in found.query_map([], projects::from_row)? {
                 let project = project?;
                 table.tokens.insert(project.token.clone(), project.id);

@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, Row};
 use crate::audit::{self, Entry};
 use crate::keys::{self, KeyPair};
 use crate::secret::{check_imported, new_hex32, random};
-use crate::{MetaError, Metastore, Result, bump_epoch};
+use crate::{MetaError, Metastore, Result, Secret, bump_epoch};
 
 /// A project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Project {
     pub token: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Hashes of its users and their addresses are made under this key, in hex.
+    pub hash_key: Secret,
 }
 
 /// What a new project is made from; `None` means a new value.
@@ -69,7 +71,11 @@ impl SignatureLifetime {
     }
 }
 
-const COLUMNS: &str = "id, organization_id, name, timezone, token, created_at";
+const COLUMNS: &str = "id, organization_id, name, timezone, token, created_at, hash_key";
+
+fn key_text(key: &[u8; 16]) -> Secret {
+    Secret::new(key.iter().map(|byte| format!("{byte:02x}")).collect())
+}
 
 pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Project> {
     Ok(Project {
@@ -79,6 +85,7 @@ pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Project> {
         timezone: row.get(3)?,
         token: row.get(4)?,
         created_at: Timestamp(row.get(5)?),
+        hash_key: key_text(&row.get::<_, [u8; 16]>(6)?),
     })
 }
 
@@ -121,6 +128,7 @@ impl Metastore {
             return Err(MetaError::Taken("token"));
         }
         let (data_key, wrapped) = wrapping_key.new_data_key(id)?;
+        let hash_key = random::<16>();
         let project = Project {
             id: ProjectId(id),
             organization_id: OrganizationId(new.organization_id.unwrap_or(1)),
@@ -128,11 +136,12 @@ impl Metastore {
             timezone: new.timezone.clone(),
             token,
             created_at: now,
+            hash_key: key_text(&hash_key),
         };
         change.execute(
             "INSERT INTO projects (id, organization_id, name, timezone, token, hash_key, wrapped_data_key, created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            (id, project.organization_id.0, &project.name, &project.timezone, &project.token, random::<16>(), wrapped, now.0),
+            (id, project.organization_id.0, &project.name, &project.timezone, &project.token, hash_key, wrapped, now.0),
         )?;
         if let Some(owner) = new.owner {
             change

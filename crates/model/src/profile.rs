@@ -83,8 +83,12 @@ impl Profile {
         };
         profile.apply(&update.op);
         if !update.ignore_time {
-            let last_seen = crate::profile::wall_time(update.time);
-            profile.properties.insert("$last_seen".to_owned(), Value::String(last_seen));
+            let seen = crate::profile::wall_time(update.time);
+            // What comes late was seen before; texts of this form are in the order of time.
+            let is_newer = profile.properties.get("$last_seen").and_then(Value::as_str).is_none_or(|last| *last < *seen);
+            if is_newer {
+                profile.properties.insert("$last_seen".to_owned(), Value::String(seen));
+            }
         }
         Some(profile)
     }
@@ -112,7 +116,7 @@ impl Profile {
             ProfileOp::Remove(values) => {
                 for (name, value) in values {
                     if let Some(Value::List(list)) = self.properties.get_mut(name) {
-                        list.retain(|element| element != value);
+                        list.retain(|element| !element.same(value));
                     }
                 }
             }
@@ -136,8 +140,10 @@ impl Profile {
         match self.properties.get(name) {
             None => self.put(name, Value::Number(amount.clone())),
             Some(Value::Number(stored)) => {
-                let sum = stored.plus(amount);
-                self.put(name, Value::Number(sum));
+                // A sum beyond all numbers leaves what is there.
+                if let Some(sum) = stored.plus(amount) {
+                    self.put(name, Value::Number(sum));
+                }
             }
             Some(_) => {}
         }
@@ -156,7 +162,7 @@ impl Profile {
         match self.properties.get_mut(name) {
             Some(Value::List(list)) => {
                 for element in elements {
-                    if list.len() < PROFILE_LIST_ELEMENTS_MAX && !list.contains(element) {
+                    if list.len() < PROFILE_LIST_ELEMENTS_MAX && !list.iter().any(|known| known.same(element)) {
                         list.push(element.clone());
                     }
                 }
@@ -165,7 +171,7 @@ impl Profile {
             None => {
                 let mut list: Vec<Value> = Vec::with_capacity(elements.len());
                 for element in elements {
-                    if !list.contains(element) {
+                    if list.len() < PROFILE_LIST_ELEMENTS_MAX && !list.iter().any(|known| known.same(element)) {
                         list.push(element.clone());
                     }
                 }

@@ -100,14 +100,32 @@ impl Number {
         }
     }
 
-    /// The sum: exact between integers that fit 64 bits, in doubles otherwise.
-    pub fn plus(&self, other: &Self) -> Self {
+    /// The sum: exact between integers, in doubles otherwise; `None` where it is beyond them.
+    pub fn plus(&self, other: &Self) -> Option<Self> {
         if let (Self::Int(a), Self::Int(b)) = (self, other)
             && let Some(sum) = a.checked_add(*b)
         {
-            return Self::Int(sum);
+            return Some(Self::Int(sum));
         }
-        Self::from_f64(self.as_f64() + other.as_f64())
+        let whole = |number: &Self| number.text().parse::<i128>().ok();
+        if let Some(sum) = whole(self).zip(whole(other)).and_then(|(a, b)| a.checked_add(b)) {
+            return Some(Self::parse(&sum.to_string()));
+        }
+        Some(self.as_f64() + other.as_f64()).filter(|sum| sum.is_finite()).map(Self::from_f64)
+    }
+
+    /// Whether both are one number, however they are spelled.
+    pub fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Int(a), Self::Int(b)) => a == b,
+            _ => {
+                self == other || {
+                    let (a, b) = (self.as_f64(), other.as_f64());
+                    // Beyond 2^53 doubles fall together: there the spelling decides.
+                    a == b && a.abs() < 9_007_199_254_740_992.0
+                }
+            }
+        }
     }
 
     /// A calculated number: an integer where it is integral and exact, else a double. Not finite becomes 0.
@@ -137,6 +155,18 @@ impl Value {
         match self {
             Self::String(text) => Some(text),
             _ => None,
+        }
+    }
+
+    /// Whether both are one value: numbers by what they are, not by their spelling.
+    pub fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Number(a), Self::Number(b)) => a.same(b),
+            (Self::List(a), Self::List(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b)),
+            (Self::Object(a), Self::Object(b)) => {
+                a.len() == b.len() && a.iter().all(|(name, value)| b.get(name).is_some_and(|other| value.same(other)))
+            }
+            _ => self == other,
         }
     }
 

@@ -623,7 +623,8 @@ fn call<'v>(function: Function, x: Operand<'v>, second: Operand<'v>) -> Operand<
         },
         Function::Datetime => match x {
             Operand::Undefined | Operand::Datetime(_) => x,
-            Operand::Number(seconds) => Operand::Datetime((seconds * 1000.0).round() as i64),
+            Operand::Number(seconds) if seconds.abs() < 1e12 => Operand::Datetime((seconds * 1000.0).round() as i64),
+            Operand::Number(_) => Operand::Null,
             Operand::Text(text) => datetime_ms(&text).map_or(Operand::Null, Operand::Datetime),
             _ => Operand::Null,
         },
@@ -662,7 +663,8 @@ fn datetime_ms(text: &str) -> Option<i64> {
         return Some(instant.as_millisecond());
     }
     let wall: jiff::civil::DateTime = text.parse().ok()?;
-    Some(wall.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond())
+    // Civil time reaches further than instants do: the last day of the year 9999 is a common word for never.
+    i64::try_from(wall.duration_since(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0)).as_millis()).ok()
 }
 
 /// One profile as the only row: `properties[…]` and `user[…]` are the profile's.

@@ -14,8 +14,9 @@ use crate::evaluate::{Memory, Operand, ProfileRow, Program};
 
 /// A session lives this long.
 const SESSION_MS: i64 = 30 * 60 * 1000;
-/// Sessions of one project beyond which its oldest ends: rows stay in memory.
-const SESSIONS_MAX: usize = 16;
+/// Sessions, and rows in all of them, of one project beyond which the one that was not used for longest ends: rows stay in memory.
+const SESSIONS_MAX: usize = 1000;
+const SESSION_ROWS_MAX: usize = 2_000_000;
 
 /// Id and properties, in the order of the answer.
 type Rows = Arc<Vec<(String, Properties)>>;
@@ -23,6 +24,7 @@ type Rows = Arc<Vec<(String, Properties)>>;
 struct Session {
     rows: Rows,
     made_at: Timestamp,
+    used_at: Timestamp,
 }
 
 /// The answers whose further pages can still be asked.
@@ -33,21 +35,25 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     pub(crate) fn get(&self, project: ProjectId, id: &str, now: Timestamp) -> Option<(Rows, Timestamp)> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let session = held.get(&(project, id.to_owned())).filter(|session| now.0 - session.made_at.0 < SESSION_MS)?;
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = held.get_mut(&(project, id.to_owned())).filter(|session| now.0 - session.made_at.0 < SESSION_MS)?;
+        session.used_at = now;
         Some((session.rows.clone(), session.made_at))
     }
 
     pub(crate) fn put(&self, project: ProjectId, id: &str, rows: Rows, now: Timestamp) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.retain(|_, session| now.0 - session.made_at.0 < SESSION_MS);
-        let mine = || held.iter().filter(|((owner, _), _)| *owner == project);
-        if mine().count() >= SESSIONS_MAX
-            && let Some(oldest) = mine().min_by_key(|(_, session)| session.made_at).map(|(key, _)| key.clone())
-        {
+        loop {
+            let mine = || held.iter().filter(|((owner, _), _)| *owner == project);
+            let rows_held: usize = mine().map(|(_, session)| session.rows.len()).sum();
+            if mine().count() < SESSIONS_MAX && rows_held + rows.len() <= SESSION_ROWS_MAX {
+                break;
+            }
+            let Some(oldest) = mine().min_by_key(|(_, session)| session.used_at).map(|(key, _)| key.clone()) else { break };
             held.remove(&oldest);
         }
-        held.insert((project, id.to_owned()), Session { rows, made_at: now });
+        held.insert((project, id.to_owned()), Session { rows, made_at: now, used_at: now });
     }
 }
 

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use model::filter::{Expr, Scope};
-use model::{Profile, ValueRef};
+use model::{Profile, Value, ValueRef};
 use rustc_hash::FxHashMap;
 use store::{Batch, ProfileKind, Snapshot, Wanted};
 
 use crate::error::QueryError;
-use crate::evaluate::{Memory, Operand, Program, Rows};
+use crate::evaluate::{Memory, Operand, Program, Rows, value_key};
 
 /// What a scan must decode for the expressions of one report.
 #[derive(Default)]
@@ -116,6 +116,16 @@ impl<'v> Bound<'v> {
 
     pub(crate) fn value(&mut self, row: usize) -> Operand<'v> {
         self.program.evaluate(&self.rows, row, &mut self.memory)
+    }
+
+    /// The number in a row as it was sent, where the expression is nothing but a property that holds one: doubles would lose digits.
+    pub(crate) fn exact(&self, row: usize) -> Option<String> {
+        let Source::Event(column, _) = &self.rows.expression.sources[self.program.plain_slot()?] else { return None };
+        match self.rows.batch.columns()[*column].value(row)? {
+            ValueRef::Int(int) => Some(int.to_string()),
+            ValueRef::Other(value @ Value::Number(_)) => Some(value_key(value).into_owned()),
+            _ => None,
+        }
     }
 
     /// Equal codes mean equal values within the batch.

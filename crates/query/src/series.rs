@@ -1,6 +1,8 @@
 //! `events`, `segmentation` and their relatives: counts, distinct users, sums and averages by bucket.
 
-use model::report::{Aggregate, AggregateAnswer, Breakdown, Counting, EventNames, RankedAnswer, Series, SeriesAnswer};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use model::report::{Aggregate, AggregateAnswer, Breakdown, Buckets, Counting, EventNames, RankedAnswer, Series, SeriesAnswer};
 use rustc_hash::{FxHashMap, FxHashSet};
 use store::{Batch, ScanRequest, Snapshot, Wanted};
 
@@ -27,14 +29,23 @@ pub(crate) fn series(snapshot: &Snapshot, report: &Series) -> Result<SeriesAnswe
     };
     let only = report.breakdown.as_ref().and_then(|breakdown| Some(breakdown.values.as_ref()?.iter().map(String::as_str).collect()));
     let keys = Keys { ranges, only };
+    let is_full = AtomicBool::new(false);
     let states = snapshot.fold(
         &request,
         || Tallies::new(report.buckets.labels.len(), report.counting),
         |tallies, batch| {
             leaf.count(&keys, tallies, batch);
-            true
+            let fits = tallies.words_held() <= WORDS_MAX;
+            is_full.fetch_or(!fits, Ordering::Relaxed);
+            fits
         },
     )?;
+    if is_full.into_inner() {
+        return match &report.breakdown {
+            Some(breakdown) if breakdown.values.is_none() && breakdown.ranges_max.is_none() => in_two_passes(snapshot, report, breakdown),
+            _ => Err(too_many()),
+        };
+    }
     let tallies = Tallies::merged(states).ok_or(QueryError::Interrupted)?;
     let keys = match &report.breakdown {
         Some(breakdown) => top(&tallies, breakdown),
@@ -42,6 +53,25 @@ pub(crate) fn series(snapshot: &Snapshot, report: &Series) -> Result<SeriesAnswe
     };
     let row = |key: String| (tallies.numbers(&key, report.counting), key);
     Ok(SeriesAnswer { series: keys.into_iter().map(row).map(|(numbers, key)| (key, numbers)).collect() })
+}
+
+/// Words of memory that one thread counts in, at most.
+const WORDS_MAX: usize = 32 << 20;
+
+fn too_many() -> QueryError {
+    QueryError::BadRequest("too many values and buckets: choose a longer unit, a shorter range or a lower limit".to_owned())
+}
+
+/// Where all values with all their buckets do not fit: first which values are the most frequent, then the buckets of those.
+fn in_two_passes(snapshot: &Snapshot, report: &Series, breakdown: &Breakdown) -> Result<SeriesAnswer, QueryError> {
+    let range = report.buckets.range();
+    let whole = Buckets { starts_ms: vec![range.from().0], end_ms: range.to().0, labels: vec![String::new()] };
+    if report.buckets.labels.len() == 1 {
+        return Err(too_many());
+    }
+    let totals = series(snapshot, &Series { buckets: whole, counting: Counting::General, ..report.clone() })?;
+    let values: Vec<String> = totals.series.into_iter().map(|(value, _)| value).collect();
+    series(snapshot, &Series { breakdown: Some(Breakdown { values: Some(values), ..breakdown.clone() }), ..report.clone() })
 }
 
 /// The values that a breakdown shows: those that were asked, or the most frequent.
@@ -104,7 +134,7 @@ impl Leaf<'_> {
             |(least, most), batch| {
                 let Some(mut on) = self.on.as_ref().map(|on| on.bind(batch)) else { return false };
                 self.rows(batch, |row, _| {
-                    if let Some(number) = on.value(row).as_number() {
+                    if let Some(number) = on.value(row).as_number().filter(|number| number.is_finite()) {
                         (*least, *most) = (least.min(number), most.max(number));
                     }
                 });
@@ -134,7 +164,7 @@ impl Places<'_> {
     /// Calls `add` with the tally of a row's value; a list counts once per element.
     fn find(&mut self, on: &mut Bound<'_>, row: usize, tallies: &mut Tallies, add: &mut dyn FnMut(&mut Tallies, usize)) {
         if let Some(ranges) = &self.keys.ranges {
-            let Some(number) = on.value(row).as_number() else { return };
+            let Some(number) = on.value(row).as_number().filter(|number| number.is_finite()) else { return };
             let range = ranges.index(number);
             let place = match self.by_range.get(&range) {
                 Some(place) => *place,
@@ -163,7 +193,10 @@ impl Places<'_> {
                 Some(place) => place,
                 None => *self.undefined.insert(self.of_key("undefined", tallies)),
             },
-            other => self.of_key(&other.key(), tallies),
+            other => match on.exact(row) {
+                Some(text) => self.of_key(&text, tallies),
+                None => self.of_key(&other.key(), tallies),
+            },
         };
         if let Some(code) = code {
             if self.by_code.len() <= code {
@@ -187,7 +220,9 @@ impl Ranges {
         let mut width = 1.0;
         for step in [2.0, 2.5, 2.0].iter().cycle() {
             let (first, last) = ((least / width).floor(), Self::last(least, most, width));
-            if least > most || last - first < ranges_max as f64 {
+            // Bounds are whole numbers of widths, and doubles know the whole numbers up to 2^53.
+            let is_exact = first.abs().max(last.abs()) < 9_007_199_254_740_992.0;
+            if least > most || (is_exact && last - first < ranges_max as f64) {
                 break;
             }
             width *= step;

@@ -53,6 +53,11 @@ impl Tallies {
         self.buckets.div_ceil(64)
     }
 
+    /// How much memory the counts take, in words of 8 bytes.
+    pub(crate) fn words_held(&self) -> usize {
+        self.tallies.len() * (self.buckets + 16) + self.tallies.iter().map(|tally| tally.users.bits.len()).sum::<usize>()
+    }
+
     /// The place of a key's tally, made where there is none.
     pub(crate) fn place(&mut self, key: &str) -> usize {
         if let Some(place) = self.places.get(key) {

@@ -12,12 +12,13 @@ use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use metastore::CredentialTable;
 use model::{Event, ProfileUpdate, ProjectId};
 use store::StoreError;
 use wire::body::{BodyError, Limits};
 use wire::dialect::{Endpoint, Reply, identity_refused, reply};
 use wire::track::{Record, Rejection, Rules};
-use wire::{body, engage, track};
+use wire::{body, engage, json, track};
 
 use crate::app::App;
 use crate::auth::{self, Refusal};
@@ -53,6 +54,15 @@ pub(crate) async fn collect(app: &App, body: Body, bytes_max: usize) -> Result<B
         Ok(whole.freeze())
     };
     tokio::time::timeout(listen.body_timeout(), read).await.map_err(|_| Unread::Broken)?
+}
+
+/// Reads a body that nobody wants: a client that still sends it would take the answer for a broken connection.
+pub(crate) async fn drain(app: &App, request: Request) {
+    const DRAINED_BYTES_MAX: usize = 64 * 1024 * 1024;
+    let listen = &app.settings.listen;
+    let mut body = Limited::new(request.into_body(), DRAINED_BYTES_MAX);
+    let read = async { while let Ok(Some(Ok(_))) = tokio::time::timeout(listen.body_idle_timeout(), body.frame()).await {} };
+    let _ = tokio::time::timeout(listen.body_timeout(), read).await;
 }
 
 /// Handles a write request.
@@ -92,37 +102,34 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     }
     let records = match records {
         Ok(records) => records,
-        Err(error) => return respond(reply(endpoint, &options, 0, &[], Some(&error))),
+        Err(error) => return redirected(&app, &options, respond(reply(endpoint, &options, 0, &[], Some(&error)))),
     };
     if endpoint == Endpoint::Import && options.strict && records.iter().any(track::is_identity_verb) {
         return respond(identity_refused());
     }
-    let address_id = options.ip.then(|| address(&parts)).flatten().map(|address| {
-        let token = writer.project.map(|project| project.to_string()).unwrap_or_default();
-        let hash = metastore::sha256(format!("{token} {address}").as_bytes());
-        u128::from_be_bytes(hash[..16].try_into().expect("a hash has 32 bytes"))
-    });
+    let makes = Fresh { table: &table, project: writer.project, address: options.ip.then(|| address(&parts)).flatten() };
     let rules = Rules {
         import: endpoint == Endpoint::Import,
         strict: options.strict,
         credentialed: writer.project.is_some(),
         authenticated: writer.authenticated,
         now,
-        address_id,
-        lossy: options.lossy,
         is_long: options.is_long,
-    };
-    let mut new_insert_id = || {
-        let mut bytes = [0u8; 16];
-        getrandom::fill(&mut bytes).expect("the operating system has randomness");
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
     };
     let (mut accepted, mut rejections) = (0, Vec::<Rejection>::new());
     let mut events: HashMap<ProjectId, Vec<Event>> = HashMap::new();
     let mut updates: HashMap<ProjectId, Vec<ProfileUpdate>> = HashMap::new();
-    for (index, record) in records.into_iter().enumerate() {
+    for (index, mut record) in records.into_iter().enumerate() {
+        if options.lossy {
+            let broken = json::broken_in(&record).filter(|_| options.strict && endpoint == Endpoint::Import);
+            if let Some(property) = broken {
+                rejections.push(track::not_utf8(index, &record, property));
+                continue;
+            }
+            json::mend(&mut record);
+        }
         if matches!(endpoint, Endpoint::Track | Endpoint::Import) {
-            match track::event(index, record, rules, &mut new_insert_id) {
+            match track::event(index, record, rules, &makes) {
                 Record::Good { token, item } => match writer.project.or_else(|| table.tokens.get(&token).copied()) {
                     Some(project) => events.entry(project).or_default().push(item),
                     None if app.is_secret(&table, &token) => {
@@ -171,12 +178,41 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         }
         app.counts.updates.fetch_add(count, Ordering::Relaxed);
     }
-    let mut response = respond(reply(endpoint, &options, accepted, &rejections, None));
+    redirected(&app, &options, respond(reply(endpoint, &options, accepted, &rejections, None)))
+}
+
+/// Sends the visitor on, where the request asks for it and the settings name the host.
+fn redirected(app: &App, options: &body::Options, mut response: Response) -> Response {
     if let Some(target) = options.redirect.as_deref().and_then(|target| allowed_redirect(target, &app.settings.track.redirect_hosts)) {
         *response.status_mut() = StatusCode::FOUND;
         response.headers_mut().insert(header::LOCATION, target);
     }
     response
+}
+
+/// What is made for events that do not bring it.
+struct Fresh<'a> {
+    table: &'a CredentialTable,
+    /// The project that a credential names.
+    project: Option<ProjectId>,
+    /// The sender's address, where the request asked for it with `ip=1`.
+    address: Option<IpAddr>,
+}
+
+impl track::Makes for Fresh<'_> {
+    fn insert_id(&self) -> String {
+        let mut bytes = [0u8; 16];
+        getrandom::fill(&mut bytes).expect("the operating system has randomness");
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn sender_id(&self, token: &str) -> Option<String> {
+        let project = self.project.or_else(|| self.table.tokens.get(token).copied())?;
+        // Under the project's own key: no list of all addresses tells whose hash it is.
+        let key = self.table.projects.get(&project)?.hash_key.expose();
+        let hash = metastore::sha256(&[key.as_bytes(), b" address ", self.address?.to_string().as_bytes()].concat());
+        Some(hash[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+    }
 }
 
 fn secret_in_place_of_token(index: usize) -> Rejection {
@@ -187,8 +223,9 @@ fn secret_in_place_of_token(index: usize) -> Rejection {
 /// The address of the client: of the connection, or what a proxy on this machine says that it is.
 fn address(parts: &Parts) -> Option<IpAddr> {
     let peer = parts.extensions.get::<Peer>()?.0.ip();
-    let forwarded = parts.headers.get("x-forwarded-for").and_then(|value| value.to_str().ok()).filter(|_| peer.is_loopback());
-    forwarded.and_then(|list| list.rsplit(',').next()?.trim().parse().ok()).or(Some(peer))
+    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).filter(|_| peer.is_loopback());
+    let forwarded = header("x-forwarded-for").and_then(|list| list.rsplit(',').next()).or_else(|| header("x-real-ip"));
+    forwarded.and_then(|address| address.trim().parse().ok()).or(Some(peer))
 }
 
 /// The target of a redirect, where the settings name its host.

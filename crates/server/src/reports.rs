@@ -46,7 +46,8 @@ fn answer(access: &ReadAccess, body: String) -> Response {
         let known = |byte: u8| byte.is_ascii_alphanumeric() || b"_.$".contains(&byte);
         (1..=64).contains(&name.len()) && name.bytes().all(known)
     };
-    match name.filter(fits) {
+    match name {
+        Some(name) if !fits(&name) => refused(access, "invalid callback, expected a name of letters, digits, `_`, `.` and `$`"),
         Some(name) => {
             let mut response = packed(access, "text/javascript", format!("/**/{name}({body});"));
             response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

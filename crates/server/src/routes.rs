@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -67,7 +67,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     router.fallback(not_found).layer(middleware::from_fn(cors)).with_state(app)
 }
 
-async fn not_found(uri: Uri) -> Response {
+async fn not_found(State(app): State<Arc<App>>, uri: Uri, request: Request) -> Response {
+    ingest::drain(&app, request).await;
     (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "application/json")], wire::error::not_found(uri.path())).into_response()
 }
 
@@ -110,13 +111,17 @@ async fn cors(request: Request, next: Next) -> Response {
     let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let private = request.headers().contains_key("access-control-request-private-network");
     let preflight = request.method() == Method::OPTIONS;
+    let is_read = READ_PREFIXES.iter().any(|prefix| request.uri().path().starts_with(prefix)) || request.uri().path() == SETUP;
     let mut response = if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
     let headers = response.headers_mut();
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, axum::http::HeaderValue::from_static("true"));
+        // A browser that knows a secret by a Basic prompt must not read with it for whatever page asks.
+        if !is_read {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, axum::http::HeaderValue::from_static("true"));
+        }
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, axum::http::HeaderValue::from_static("Retry-After"));
-        headers.insert(header::VARY, axum::http::HeaderValue::from_static("Origin"));
+        headers.append(header::VARY, axum::http::HeaderValue::from_static("Origin"));
     }
     if preflight {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, axum::http::HeaderValue::from_static("GET, POST, OPTIONS"));

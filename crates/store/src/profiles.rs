@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use model::profile::{Profile, ProfileKey, ProfileUpdate};
 
+use crate::dedup;
 use crate::error::StoreError;
 use crate::record::{self, Malformed, Reader, Spelling};
 use crate::segment::SegmentFile;
 
 /// A block is closed once its rows have so many bytes.
 const BLOCK_BYTES: usize = 64 * 1024;
-/// How many operation ids a profile remembers: mobile SDKs send whole batches of at most 50 again.
-const RECENT_MAX: usize = 64;
+/// How many operation ids a profile remembers: clients send whole requests again, of at most 2000 operations.
+const RECENT_MAX: usize = 2000;
 
 /// A profile at rest: what it folded to (`None`: deleted) and the last operations it has seen.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,16 +26,24 @@ pub(crate) struct StoredProfile {
 impl StoredProfile {
     fn apply(&mut self, update: &ProfileUpdate) {
         if let Some(id) = &update.dedup_id {
-            if self.recent.contains(id) {
+            let id = short(id);
+            if let Some(at) = self.recent.iter().position(|known| *known == id) {
+                // What comes again is as good as new: the rest of its request is about to come again too.
+                self.recent[at..].rotate_left(1);
                 return;
             }
             if self.recent.len() == RECENT_MAX {
                 self.recent.remove(0);
             }
-            self.recent.push(id.clone());
+            self.recent.push(id);
         }
         self.profile = Profile::fold(self.profile.take(), update);
     }
+}
+
+/// A hash of an operation's id: it is kept in its place, and is shorter than most.
+fn short(id: &str) -> String {
+    format!("{:016x}", dedup::hash(&[0; 16], &[id.as_bytes()]) as u64)
 }
 
 /// Writes rows in the order of their keys.

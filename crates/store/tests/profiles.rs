@@ -83,3 +83,24 @@ fn profiles_are_what_their_operations_fold_to() {
     }
     assert!(store.stats().segments < 20, "segments were merged");
 }
+
+#[test]
+fn a_whole_request_that_comes_again_changes_nothing() {
+    let dir = directory();
+    let store = Store::open(options(dir.path(), Arc::new(RealDisk)), metastore(dir.path())).expect("it opens");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let adds = |from: u32, to: u32| -> Vec<ProfileUpdate> {
+        let add = |number: u32| ProfileUpdate {
+            op: ProfileOp::Add(Properties::from_iter([("n".to_owned(), Value::from(1))])),
+            dedup_id: Some(format!("e{number}")),
+            ..common::update(number)
+        };
+        (from..to).map(add).collect()
+    };
+    for updates in [adds(0, 1500), adds(1500, 1600), adds(0, 1500), adds(0, 1500)] {
+        runtime.block_on(store.append_profiles(PROJECT, updates)).expect("it is stored");
+        store.seal_now().expect("it seals");
+    }
+    let profile = store.snapshot(PROJECT).expect("it opened").profile(&ProfileKey::User("p".to_owned())).expect("it reads");
+    assert_eq!(profile.and_then(|profile| profile.properties.get("n").cloned()), Some(Value::from(1600)));
+}

@@ -9,7 +9,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use model::Value;
 
 use crate::json;
-use crate::params::{form, form_lossy};
+use crate::params::{form_lossy, text_lossy};
 
 /// How much a request may hold.
 #[derive(Debug, Clone, Copy)]
@@ -63,17 +63,13 @@ pub const PROFILE_VALUE_BYTES_MAX: usize = 256 * 1024;
 
 /// Reads options and records. Options are there even when the data is broken.
 pub fn decode(query: &str, body: &[u8], limits: Limits) -> (Options, Result<Vec<Value>, BodyError>) {
-    let mut pairs = form(query.as_bytes());
+    let (mut pairs, mut lossy) = form_lossy(query.as_bytes());
     let body = match unpack(body, limits) {
         Ok(body) => body,
         Err(error) => return (options(&pairs), Err(error)),
     };
-    let mut lossy = false;
-    let text = String::from_utf8(body).unwrap_or_else(|error| {
-        lossy = true;
-        String::from_utf8_lossy(error.as_bytes()).into_owned()
-    });
-    let text = text.trim_start_matches('\u{feff}').trim();
+    let text = text_lossy(body, &mut lossy);
+    let text = trimmed(&text);
     let is_long = text.len() + query.len() > PROFILE_VALUE_BYTES_MAX;
     let records = if text.starts_with(['{', '[']) {
         raw(text)
@@ -82,7 +78,7 @@ pub fn decode(query: &str, body: &[u8], limits: Limits) -> (Options, Result<Vec<
         pairs.extend(fields);
         lossy |= broken;
         match pairs.iter().find(|(name, _)| name == "data") {
-            Some((_, data)) => unescape(data).and_then(|text| raw(&text)),
+            Some((_, data)) => unescape(data, &mut lossy).and_then(|text| raw(&text)),
             None => Err(BodyError::Malformed("data, missing or empty".to_owned())),
         }
     };
@@ -93,7 +89,7 @@ pub fn decode(query: &str, body: &[u8], limits: Limits) -> (Options, Result<Vec<
 
 fn options(pairs: &[(String, String)]) -> Options {
     let get = |name: &str| pairs.iter().find(|(given, _)| given == name).map(|(_, value)| value.clone()).filter(|value| !value.is_empty());
-    let truthy = |name: &str| get(name).is_some_and(|value| value != "0" && value != "false");
+    let truthy = |name: &str| get(name).is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"));
     Options {
         verbose: truthy("verbose"),
         strict: truthy("strict"),
@@ -126,16 +122,27 @@ fn unpack(body: &[u8], limits: Limits) -> Result<Vec<u8>, BodyError> {
 }
 
 /// `data` as JSON, or as base64 in any spelling.
-fn unescape(data: &str) -> Result<String, BodyError> {
-    let data = data.trim_start_matches('\u{feff}').trim();
+fn unescape(data: &str, lossy: &mut bool) -> Result<String, BodyError> {
+    let data = trimmed(data);
     if data.starts_with(['{', '[']) || data.is_empty() {
         return Ok(data.to_owned());
     }
-    base64_text(data).ok_or_else(|| BodyError::Malformed("data is neither JSON nor base64".to_owned()))
+    let bytes = base64_bytes(data).ok_or_else(|| BodyError::Malformed("data is neither JSON nor base64".to_owned()))?;
+    Ok(text_lossy(bytes, lossy))
+}
+
+/// Without white space and byte order marks around it.
+fn trimmed(text: &str) -> &str {
+    text.trim_matches(|char: char| char.is_whitespace() || char == '\u{feff}')
 }
 
 /// Decodes base64 in any spelling: both alphabets, padded or not, `+` come as space, broken into lines.
 pub fn base64_text(text: &str) -> Option<String> {
+    let bytes = base64_bytes(text)?;
+    Some(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+fn base64_bytes(text: &str) -> Option<Vec<u8>> {
     const ANY: GeneralPurpose = GeneralPurpose::new(
         &STANDARD,
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
@@ -145,13 +152,12 @@ pub fn base64_text(text: &str) -> Option<String> {
         b'_' => b'/',
         other => other,
     });
-    let bytes = ANY.decode(letters.collect::<Vec<u8>>()).ok()?;
-    Some(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    ANY.decode(letters.collect::<Vec<u8>>()).ok()
 }
 
 /// A list, one object, or one object a line.
 fn raw(text: &str) -> Result<Vec<Value>, BodyError> {
-    let text = text.trim_start_matches('\u{feff}').trim();
+    let text = trimmed(text);
     if text.is_empty() {
         return Err(BodyError::Malformed("data, missing or empty".to_owned()));
     }

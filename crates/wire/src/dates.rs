@@ -65,9 +65,20 @@ impl Calendar {
                     if buckets.starts_ms.len() == BUCKETS_MAX {
                         return None;
                     }
-                    buckets.starts_ms.push(at.as_millisecond());
-                    buckets.labels.push(at.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string());
-                    at = at.checked_add(step).ok()?;
+                    // Where clocks go back, an hour comes twice: one name is one bucket, and the second joins the first.
+                    let wall = at.to_zoned(self.zone.clone());
+                    let label = wall.strftime(if unit == Unit::Hour { "%Y-%m-%d %H:00:00" } else { "%Y-%m-%d %H:%M:00" }).to_string();
+                    let is_again = buckets.labels.last().is_some_and(|last| label <= *last);
+                    if !(is_again && unit == Unit::Hour) {
+                        buckets.starts_ms.push(at.as_millisecond());
+                        // A minute that comes again bears its offset too.
+                        let is_known = |known: &String| *known == label;
+                        let again = is_again || (unit == Unit::Minute && buckets.labels.iter().rev().take(120).any(is_known));
+                        buckets.labels.push(if again { format!("{label}{}", wall.strftime("%:z")) } else { label });
+                    }
+                    // Some clocks move by half an hour: hours begin where the clock says so.
+                    let past = if unit == Unit::Hour { i64::from(wall.minute()) * 60 } else { 0 };
+                    at = at.checked_add(step - SignedDuration::from_secs(past)).ok()?;
                 }
             }
             Unit::Day | Unit::Week | Unit::Month => {
@@ -117,7 +128,7 @@ impl Calendar {
             Unit::Week => today.checked_sub((back * 7 + i64::from(today.weekday().since(Weekday::Monday))).days()).ok()?,
             Unit::Month => today.first_of_month().checked_sub(back.months()).ok()?,
         };
-        Some((from, today))
+        (from.year() >= 2000).then_some((from, today))
     }
 }
 
@@ -134,6 +145,29 @@ mod tests {
         assert_eq!(buckets.starts_ms[2] - buckets.starts_ms[1], 23 * 3_600_000);
         assert_eq!(berlin.buckets(from, to, Unit::Month).unwrap().labels, ["2024-03-01", "2024-04-01"]);
         assert_eq!(berlin.buckets(from, to, Unit::Week).unwrap().labels, ["2024-03-25", "2024-04-01"]);
+    }
+
+    #[test]
+    fn an_hour_that_comes_twice_is_one_bucket() {
+        let hours = |zone: &str, day: &str| {
+            let date = parse_date(day).unwrap();
+            Calendar::new(zone, Timestamp(0)).buckets(date, date, Unit::Hour).unwrap()
+        };
+        let autumn = hours("Europe/Berlin", "2024-10-27");
+        assert_eq!(
+            (autumn.labels.len(), autumn.labels[2].as_str(), autumn.labels[3].as_str()),
+            (24, "2024-10-27 02:00:00", "2024-10-27 03:00:00")
+        );
+        assert_eq!(autumn.starts_ms[3] - autumn.starts_ms[2], 2 * 3_600_000);
+        assert_eq!(hours("Europe/Berlin", "2024-03-31").labels.len(), 23);
+        for day in ["2024-04-07", "2024-10-06"] {
+            let half = hours("Australia/Lord_Howe", day);
+            assert_eq!(half.labels.len(), 24, "{day}");
+            assert!(
+                half.labels.windows(2).all(|pair| pair[0] < pair[1]) && half.starts_ms.windows(2).all(|pair| pair[0] < pair[1]),
+                "{half:?}"
+            );
+        }
     }
 
     #[test]

@@ -22,20 +22,56 @@ pub fn not_found(path: &str) -> String {
 
 /// The request with `sig`, `api_key`, `token`, `data` and everything secret-shaped as `…`.
 pub fn redacted(path_and_query: &str) -> String {
-    let Some((path, query)) = path_and_query.split_once('?') else { return path_and_query.to_owned() };
+    let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+    let path: Vec<&str> = path.split('/').map(|segment| if is_secret_shaped(&decoded(segment)) { "…" } else { segment }).collect();
+    let path = path.join("/");
+    if !path_and_query.contains('?') {
+        return path;
+    }
     let piece = |piece: &str| {
         let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
-        let longest_run = value.split(|char: char| !char.is_ascii_alphanumeric()).map(str::len).max().unwrap_or(0);
-        let hidden =
-            matches!(name, "sig" | "api_key" | "token" | "data" | "api_secret" | "secret") || value.contains("slcs_") || longest_run >= 30;
-        if hidden { format!("{name}=…") } else { piece.to_owned() }
+        // Names and values are judged as the server reads them, however they are spelled.
+        let known = decoded(name);
+        if is_secret_shaped(&known) {
+            return "…".to_owned();
+        }
+        let hidden = matches!(known.as_str(), "sig" | "api_key" | "token" | "data" | "api_secret" | "secret");
+        if hidden || is_secret_shaped(&decoded(value)) { format!("{name}=…") } else { piece.to_owned() }
     };
     let pieces: Vec<String> = query.split('&').map(piece).collect();
     format!("{path}?{}", pieces.join("&"))
 }
 
+fn decoded(text: &str) -> String {
+    // The form's decoder takes names and values; without `=` all of it is a name.
+    let text = text.replace('=', "%3D");
+    crate::params::form(text.as_bytes()).into_iter().map(|(name, _)| name).collect()
+}
+
+/// Whether a text holds what may be a secret: our prefix, or a run of letters and digits as long as a key.
+fn is_secret_shaped(text: &str) -> bool {
+    text.contains("slcs_") || text.split(|char: char| !char.is_ascii_alphanumeric()).any(|run| run.len() >= 30)
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_secret_is_hidden_however_it_is_spelled() {
+        let secret = "0a1b2c3d4e5f60718293a4b5c6d7e8f9";
+        let bent = secret.replacen("f9", "%66%39", 1);
+        for request in [
+            format!("/a?{secret}"),
+            format!("/a/{secret}"),
+            format!("/a?x={bent}"),
+            format!("/a?x=1&y={secret}&z=2"),
+            format!("/a/{bent}?x"),
+        ] {
+            let shown = super::redacted(&request);
+            assert!(!shown.contains("0a1b2c3d") && shown.starts_with("/a") && shown.contains('…'), "{request}: {shown}");
+        }
+        assert_eq!(super::redacted("/a?%61pi_key=k&%73ecret=abcd&unit=day"), "/a?%61pi_key=…&%73ecret=…&unit=day");
+    }
+
     #[test]
     fn an_echoed_request_holds_no_credential() {
         assert_eq!(

@@ -20,7 +20,7 @@ pub struct ExpressionError {
 
 /// Parses an expression.
 pub fn parse(text: &str) -> Result<Expr, ExpressionError> {
-    let mut parser = Parser { text, at: 0, depth: 0 };
+    let mut parser = Parser { text, at: 0, depth: 0, links: 0 };
     if text.len() > BYTES_MAX {
         return Err(parser.error("longer than 65536 bytes"));
     }
@@ -33,7 +33,11 @@ struct Parser<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    links: usize,
 }
+
+/// Links of arithmetic chains in one expression.
+const LINKS_MAX: usize = 1000;
 
 type Parsed = Result<Expr, ExpressionError>;
 
@@ -115,9 +119,11 @@ impl Parser<'_> {
         Ok(chained(terms, Expr::And))
     }
 
-    /// A chain of arithmetic nests to the left, one level a link: whoever walks it recurses that deep.
-    fn chain(&self, links: usize) -> Result<(), ExpressionError> {
-        if links > 2000 { Err(self.error("chained too long")) } else { Ok(()) }
+    /// A chain of arithmetic nests to the left, one level a link, and chains nest in each other: whoever walks them recurses as deep as
+    /// all of them together.
+    fn link(&mut self) -> Result<(), ExpressionError> {
+        self.links += 1;
+        if self.links > LINKS_MAX { Err(self.error("chained too long")) } else { Ok(()) }
     }
 
     fn not(&mut self) -> Parsed {
@@ -156,7 +162,6 @@ impl Parser<'_> {
 
     fn sum(&mut self) -> Parsed {
         let mut left = self.product()?;
-        let mut links = 0;
         loop {
             let op = if self.symbol("+") {
                 BinaryOp::Add
@@ -165,15 +170,13 @@ impl Parser<'_> {
             } else {
                 return Ok(left);
             };
-            links += 1;
-            self.chain(links)?;
+            self.link()?;
             left = Expr::Binary(op, Box::new(left), Box::new(self.product()?));
         }
     }
 
     fn product(&mut self) -> Parsed {
         let mut left = self.unary()?;
-        let mut links = 0;
         loop {
             let op = if self.symbol("*") {
                 BinaryOp::Multiply
@@ -184,8 +187,7 @@ impl Parser<'_> {
             } else {
                 return Ok(left);
             };
-            links += 1;
-            self.chain(links)?;
+            self.link()?;
             left = Expr::Binary(op, Box::new(left), Box::new(self.unary()?));
         }
     }
@@ -275,8 +277,19 @@ impl Parser<'_> {
                 Some((_, 'b')) => out.push('\u{8}'),
                 Some((_, 'f')) => out.push('\u{c}'),
                 Some((_, 'u')) => {
-                    let code = (0..4).try_fold(0, |code, _| Some(code * 16 + chars.next()?.1.to_digit(16)?));
-                    let Some(code) = code else { return Err(self.error("malformed escape in a string")) };
+                    let hex4 = |chars: &mut std::str::CharIndices<'_>| {
+                        (0..4).try_fold(0_u32, |code, _| Some(code * 16 + chars.next()?.1.to_digit(16)?))
+                    };
+                    let Some(mut code) = hex4(&mut chars) else { return Err(self.error("malformed escape in a string")) };
+                    // What is beyond 16 bits is escaped as two halves.
+                    let mut ahead = chars.clone();
+                    if (0xd800..0xdc00).contains(&code)
+                        && (ahead.next().map(|(_, char)| char), ahead.next().map(|(_, char)| char)) == (Some('\\'), Some('u'))
+                        && let Some(low) = hex4(&mut ahead).filter(|low| (0xdc00..0xe000).contains(low))
+                    {
+                        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+                        chars = ahead;
+                    }
                     out.push(char::from_u32(code).unwrap_or('\u{fffd}'));
                 }
                 Some((_, other)) => out.push(other),
@@ -375,6 +388,9 @@ mod tests {
         assert_eq!(parse(r#"properties["a" > 1"#).unwrap_err().to_string(), "expected `]` at character 16");
         assert!(parse("properties[]").is_err() && parse("1 +").is_err() && parse("").is_err() && parse("\"a").is_err());
         assert!(parse(&"(".repeat(300)).is_err());
+        let chain = "+1".repeat(600);
+        assert!(parse(&format!("1{chain}")).is_ok() && parse(&format!("(1{chain}){chain}")).is_err(), "chains add up");
+        assert_eq!(parse(r#""\ud83d\ude00""#), Ok(Expr::Literal(Value::from("😀"))));
     }
 
     #[test]

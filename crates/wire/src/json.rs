@@ -5,7 +5,7 @@ use std::fmt::Write;
 use model::value::{Number, Properties, Value, ValueRef};
 
 /// Nothing deeper than this is read.
-pub const DEPTH_MAX: usize = 64;
+pub const DEPTH_MAX: usize = 256;
 
 /// Why a text is not JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -226,6 +226,41 @@ impl Parser<'_> {
     }
 }
 
+/// Stands where bytes were that are no UTF-8, until [`mend`] puts U+FFFD there: a sender's own U+FFFD is not broken.
+pub const BROKEN: char = '\u{fdd0}';
+
+/// The first property, name or event in a record that holds [`BROKEN`], by the name of the property.
+pub fn broken_in(record: &Value) -> Option<&str> {
+    fn holds(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains(BROKEN),
+            Value::List(list) => list.iter().any(holds),
+            Value::Object(object) => object.iter().any(|(name, value)| name.contains(BROKEN) || holds(value)),
+            _ => false,
+        }
+    }
+    let properties = record.as_object()?.get("properties").and_then(Value::as_object);
+    let broken = |(name, value): (&String, &Value)| name.contains(BROKEN) || holds(value);
+    properties.into_iter().flatten().find(|pair| broken(*pair)).map(|(name, _)| name.as_str()).or(holds(record).then_some("event"))
+}
+
+/// Puts U+FFFD where [`BROKEN`] stands.
+pub fn mend(value: &mut Value) {
+    let mended = |text: &str| text.replace(BROKEN, "\u{fffd}");
+    match value {
+        Value::String(text) => *text = mended(text),
+        Value::List(list) => list.iter_mut().for_each(mend),
+        Value::Object(object) => {
+            let pairs = std::mem::take(object).into_iter().map(|(name, mut value)| {
+                mend(&mut value);
+                (mended(&name), value)
+            });
+            *object = pairs.collect();
+        }
+        _ => {}
+    }
+}
+
 /// How many bytes [`write()`] makes of a value.
 pub fn len(value: &Value) -> usize {
     let mut out = String::new();
@@ -336,7 +371,7 @@ mod tests {
 
     #[test]
     fn broken_json_is_refused() {
-        for text in ["", "{", "[1,]", "{\"a\" 1}", "01", "1.", "nul", "\"", "\"\\x\"", "[1] 2", &"[".repeat(100)] {
+        for text in ["", "{", "[1,]", "{\"a\" 1}", "01", "1.", "nul", "\"", "\"\\x\"", "[1] 2", &"[".repeat(1000)] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -16,17 +16,20 @@ impl Params {
         let mut params = Self { pairs: form(query.as_bytes()) };
         let Some(text) = body.and_then(|body| std::str::from_utf8(body).ok()) else { return params };
         match json::parse(text.trim()) {
-            Ok(Value::Object(object)) => params.pairs.extend(object.into_iter().map(|(name, value)| {
-                let text = match value {
-                    Value::String(text) => text,
-                    other => {
-                        let mut text = String::new();
-                        json::write(&other, &mut text);
-                        text
-                    }
-                };
-                (name, text)
-            })),
+            // A null is as good as nothing.
+            Ok(Value::Object(object)) => {
+                params.pairs.extend(object.into_iter().filter(|(_, value)| *value != Value::Null).map(|(name, value)| {
+                    let text = match value {
+                        Value::String(text) => text,
+                        other => {
+                            let mut text = String::new();
+                            json::write(&other, &mut text);
+                            text
+                        }
+                    };
+                    (name, text)
+                }))
+            }
             Ok(_) => {}
             Err(_) => params.pairs.extend(form(text.as_bytes())),
         }
@@ -57,10 +60,31 @@ impl Params {
 
 /// Splits and decodes a form or query string. Bytes that are not UTF-8 become U+FFFD.
 pub fn form(text: &[u8]) -> Vec<(String, String)> {
-    form_lossy(text).0
+    let (mut pairs, lossy) = form_lossy(text);
+    if lossy {
+        let mended = |text: &mut String| *text = text.replace(json::BROKEN, "\u{fffd}");
+        pairs.iter_mut().for_each(|(name, value)| {
+            mended(name);
+            mended(value);
+        });
+    }
+    pairs
 }
 
-/// As [`form`], and whether there were bytes that are not UTF-8.
+/// Text of bytes, with [`json::BROKEN`] where they are no UTF-8.
+pub(crate) fn text_lossy(bytes: Vec<u8>, lossy: &mut bool) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| {
+        *lossy = true;
+        let mut text = String::new();
+        for chunk in error.as_bytes().utf8_chunks() {
+            text.push_str(chunk.valid());
+            text.extend((!chunk.invalid().is_empty()).then_some(json::BROKEN));
+        }
+        text
+    })
+}
+
+/// As [`form`] with [`json::BROKEN`] where bytes are not UTF-8, and whether there were such.
 pub(crate) fn form_lossy(text: &[u8]) -> (Vec<(String, String)>, bool) {
     let mut lossy = false;
     let pieces = text.split(|byte| *byte == b'&').filter(|piece| !piece.is_empty());
@@ -93,10 +117,7 @@ fn decode(text: &[u8], lossy: &mut bool) -> String {
         }
         at += 1;
     }
-    String::from_utf8(bytes).unwrap_or_else(|error| {
-        *lossy = true;
-        String::from_utf8_lossy(error.as_bytes()).into_owned()
-    })
+    text_lossy(bytes, lossy)
 }
 
 /// Percent-encodes a value for a query string.

@@ -47,8 +47,9 @@ fn expression_of(params: &Params, name: &str) -> Result<Option<Expr>, String> {
 
 /// A JSON list of names, or one bare name.
 pub fn names(text: &str) -> Vec<String> {
+    let mut seen = std::collections::HashSet::new();
     match json::parse(text) {
-        Ok(Value::List(list)) => list.iter().map(crate::track::text_of).collect(),
+        Ok(Value::List(list)) => list.iter().map(crate::track::text_of).filter(|name| seen.insert(name.clone())).collect(),
         Ok(Value::String(name)) => vec![name],
         _ => vec![text.to_owned()],
     }
@@ -79,6 +80,9 @@ fn no_hourly_uniques(counting: Counting, unit: Unit) -> Result<(), String> {
     let short = matches!(unit, Unit::Hour | Unit::Minute);
     if short && counting == Counting::Unique { Err("type=unique needs a unit of day, week or month".to_owned()) } else { Ok(()) }
 }
+
+/// An answer has at most so many numbers.
+pub const ANSWER_NUMBERS_MAX: usize = 2_000_000;
 
 const TOO_MANY: &str = "too many buckets: choose a longer unit or a shorter range";
 
@@ -126,6 +130,8 @@ pub fn parse_numeric(params: &Params, calendar: &Calendar) -> Result<Series, Str
     let mut series = parse(params, calendar)?;
     if let Some(breakdown) = &mut series.breakdown {
         breakdown.ranges_max = Some(ranges_max);
+        // Every number falls into a range, and every range is shown.
+        breakdown.limit = ranges_max;
     }
     Ok(series)
 }
@@ -134,6 +140,9 @@ pub fn parse_numeric(params: &Params, calendar: &Calendar) -> Result<Series, Str
 pub fn parse_events(params: &Params, calendar: &Calendar) -> Result<Series, String> {
     let events = names(required(params, "event")?);
     let (counting, buckets) = counting_buckets(params, calendar)?;
+    if events.len().saturating_mul(buckets.labels.len()) > ANSWER_NUMBERS_MAX {
+        return Err(TOO_MANY.to_owned());
+    }
     Ok(Series { events, buckets, counting, filter: None, breakdown: None })
 }
 
@@ -206,7 +215,8 @@ pub fn render(series: &Series, answer: &SeriesAnswer) -> String {
 pub fn render_csv(series: &Series, answer: &SeriesAnswer) -> String {
     let field = |text: &str| {
         // A formula in a spreadsheet begins with one of these.
-        let text = if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text.to_owned() };
+        let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.parse::<f64>().is_err();
+        let text = if is_formula { format!("'{text}") } else { text.to_owned() };
         if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
     };
     let mut out = String::from("date");
@@ -263,6 +273,8 @@ pub fn join<T>(out: &mut String, items: impl Iterator<Item = T>, mut write: impl
 
 /// Writes a number as the original does: integral ones without a point.
 pub fn write_number(number: f64, out: &mut String) {
+    // JSON knows no infinity.
+    let number = number.clamp(f64::MIN, f64::MAX);
     if number.fract() == 0.0 && number.abs() < 1e15 {
         out.push_str(&(number as i64).to_string());
     } else {

@@ -50,10 +50,6 @@ pub struct Rules {
     pub authenticated: bool,
     /// The time of receipt.
     pub now: Timestamp,
-    /// Stands for the sender where a record names nobody: a hash of the address, where the request asked for it with `ip=1`.
-    pub address_id: Option<u128>,
-    /// Some of the request's text was not UTF-8.
-    pub lossy: bool,
     /// Records are measured: one of them may be too long.
     pub is_long: bool,
 }
@@ -62,6 +58,8 @@ const TEXT_CHARS_MAX: usize = 255;
 const PROPERTIES_MAX: usize = 255;
 const NESTING_MAX: usize = 10;
 const DEVICE: &str = "$device:";
+/// How far a client's clock may be ahead.
+const AHEAD_MAX_MS: i64 = 3_600_000;
 const TRACK_AGE_MAX_MS: i64 = 5 * 24 * 3_600_000;
 const BAD_IDS: &[&str] = &[
     "00000000-0000-0000-0000-000000000000",
@@ -89,8 +87,26 @@ pub fn is_identity_verb(record: &Value) -> bool {
     matches!(record.get("event").and_then(Value::as_str), Some("$identify" | "$create_alias" | "$merge"))
 }
 
-/// Reads one record. `new_insert_id` makes an id for events that bring none.
-pub fn event(index: usize, record: Value, rules: Rules, new_insert_id: &mut dyn FnMut() -> String) -> Record<Event> {
+/// What the server makes for events that do not bring it.
+pub trait Makes {
+    /// A new id.
+    fn insert_id(&self) -> String;
+    /// What stands for the sender of an event of a project, named by its token, that names nobody; where the request asked for it.
+    fn sender_id(&self, token: &str) -> Option<String>;
+}
+
+/// Refuses a record that holds bytes that are no UTF-8 in a property, or else in the event's name.
+pub fn not_utf8(index: usize, record: &Value, property: &str) -> Rejection {
+    let properties = record.as_object().and_then(|record| record.get("properties")).and_then(Value::as_object);
+    let insert_id = properties.and_then(|properties| properties.get("$insert_id")).map(text_of).unwrap_or_default();
+    let field = if property == "event" { property.to_owned() } else { format!("properties.{property}") };
+    let mended = |text: &str| text.replace(json::BROKEN, "\u{fffd}");
+    let message = format!("{} is invalid: string should be valid utf8", mended(&field));
+    Rejection { index, insert_id: mended(&insert_id), field: mended(&field), message, verbose: "string should be valid utf8" }
+}
+
+/// Reads one record.
+pub fn event(index: usize, record: Value, rules: Rules, makes: &dyn Makes) -> Record<Event> {
     let mut insert_id = String::new();
     let refuse = |insert_id: &str, field: &str, message: &str, verbose: &'static str| {
         let message = format!("'{field}' is invalid: {message}");
@@ -123,10 +139,11 @@ pub fn event(index: usize, record: Value, rules: Rules, new_insert_id: &mut dyn 
     if ignored || name == "mp_page_view" {
         return Record::Dropped;
     }
-    let strict = rules.import && rules.strict;
+    // On `/track` a strict request is judged by what its events bring: they need neither a time nor an id of their own.
+    let (strict, complete) = (rules.strict, rules.strict && rules.import);
     let now = rules.now;
     let time = match sent.get("time") {
-        None | Some(Value::Null) if strict && name != "$merge" => {
+        None | Some(Value::Null) if complete && name != "$merge" => {
             return refuse(&insert_id, "properties.time", "must not be missing", NO_DATA);
         }
         None | Some(Value::Null) => now,
@@ -136,20 +153,20 @@ pub fn event(index: usize, record: Value, rules: Rules, new_insert_id: &mut dyn 
             None => now,
         },
     };
-    if strict {
-        if time.0 > now.0 + 3_600_000 {
-            return refuse(&insert_id, "properties.time", "must not be in the future", NO_DATA);
-        }
-        if time.0 < 365 * 86_400_000 {
-            return refuse(&insert_id, "properties.time", "must not be before 1971-01-01", NO_DATA);
-        }
+    if complete && time.0 > now.0 + AHEAD_MAX_MS {
+        return refuse(&insert_id, "properties.time", "must not be in the future", NO_DATA);
+    }
+    if rules.import && time.0 < 365 * 86_400_000 {
+        const TOO_OLD: &str = "'properties.time' is invalid: must not be before 1971-01-01";
+        return refuse(&insert_id, "properties.time", "must not be before 1971-01-01", TOO_OLD);
     }
     if !rules.import && time.0 < now.0 - TRACK_AGE_MAX_MS {
         const TOO_OLD: &str = "'properties.time' is invalid: must be within the last 5 days";
         return refuse(&insert_id, "properties.time", "must be within the last 5 days", TOO_OLD);
     }
-    // A time in the future becomes the time of receipt: the protocol says so, and phones lie about clocks.
-    let time = if time > now { now } else { time };
+    // A time in the future becomes the time of receipt: the protocol says so, and phones lie about clocks. One that is only a little
+    // ahead stays: a browser with a fast clock sends its events again, and only the same time tells that they are the same.
+    let time = if time.0 > now.0 + AHEAD_MAX_MS { now } else { time };
 
     let user_id = sent.get("$user_id").map(text_of).filter(|id| !id.is_empty());
     let device_id = sent.get("$device_id").map(text_of).filter(|id| !id.is_empty());
@@ -157,16 +174,9 @@ pub fn event(index: usize, record: Value, rules: Rules, new_insert_id: &mut dyn 
     if name == "$identify" && given.as_deref() == Some("") {
         return refuse(&insert_id, "properties.distinct_id", "must not be missing", "distinct_id, missing or empty");
     }
-    if strict && rules.lossy {
-        let broken = sent.iter().find(|(_, value)| value.as_str().is_some_and(|text| text.contains('\u{fffd}')));
-        if let Some((name, _)) = broken {
-            let message = format!("properties.{name} is invalid: string should be valid utf8");
-            return Record::Refused(Rejection { index, insert_id, field: format!("properties.{name}"), message, verbose: NO_DATA });
-        }
-    }
     if strict {
         match &given {
-            None if user_id.is_none() && device_id.is_none() => {
+            None if complete && user_id.is_none() && device_id.is_none() && name != "$merge" => {
                 return refuse(&insert_id, "properties.distinct_id", "must not be missing", NO_DATA);
             }
             Some(id) if BAD_IDS.contains(&id.trim().to_lowercase().as_str()) => {
@@ -174,7 +184,7 @@ pub fn event(index: usize, record: Value, rules: Rules, new_insert_id: &mut dyn 
             }
             _ => {}
         }
-        if insert_id.is_empty() {
+        if complete && insert_id.is_empty() && name != "$merge" {
             return refuse(&insert_id, "$insert_id", "must not be missing", NO_DATA);
         }
         if insert_id.len() > 36 {
@@ -196,9 +206,12 @@ pub fn event(index: usize, record: Value, rules: Rules, new_insert_id: &mut dyn 
         });
     }
     let device = || device_id.map(|id| format!("{DEVICE}{}", id.strip_prefix(DEVICE).unwrap_or(&id)));
-    let mut distinct_id = user_id.or_else(device).or(given).unwrap_or_default();
-    if let Some(address) = rules.address_id.filter(|_| distinct_id.is_empty()) {
-        distinct_id = format!("{address:032x}");
+    // The form of `$identify` that some SDKs send names the user only here.
+    let identified = || sent.get("$identified_id").filter(|_| name == "$identify").map(text_of).filter(|id| !id.is_empty());
+    let is_nobody = given.is_none();
+    let mut distinct_id = user_id.or_else(device).or(given).or_else(identified).unwrap_or_default();
+    if let Some(sender) = Some(()).filter(|()| is_nobody && distinct_id.is_empty()).and_then(|()| makes.sender_id(&token)) {
+        distinct_id = sender;
     }
     if insert_id.is_empty() {
         // The mobile SDKs send no `$insert_id` but an id of the event in their metadata.
@@ -206,7 +219,7 @@ pub fn event(index: usize, record: Value, rules: Rules, new_insert_id: &mut dyn 
             Some(Value::Object(metadata)) => metadata.get("$mp_event_id").map(text_of),
             _ => None,
         };
-        insert_id = metadata.filter(|id| !id.is_empty()).unwrap_or_else(new_insert_id);
+        insert_id = metadata.filter(|id| !id.is_empty()).unwrap_or_else(|| makes.insert_id());
     }
     let mut properties = Properties::with_capacity_and_hasher(sent.len() + 2, Default::default());
     for (name, value) in sent {
@@ -217,7 +230,7 @@ pub fn event(index: usize, record: Value, rules: Rules, new_insert_id: &mut dyn 
         }
     }
     if let Some((name, id)) = known {
-        properties.entry(name.to_owned()).or_insert_with(|| Value::String(truncated(id)));
+        properties.entry(name.to_owned()).or_insert_with(|| Value::String(id));
     }
     if rules.import {
         properties.insert("$import".to_owned(), Value::Bool(true));
@@ -225,9 +238,10 @@ pub fn event(index: usize, record: Value, rules: Rules, new_insert_id: &mut dyn 
     properties.insert("mp_processing_time_ms".to_owned(), Value::from(now.0));
     let event = Event {
         name,
-        distinct_id: distinct_id.chars().take(TEXT_CHARS_MAX).collect(),
+        // Ids are never cut: two of them that differ stay two.
+        distinct_id,
         time,
-        insert_id: insert_id.chars().take(TEXT_CHARS_MAX).collect(),
+        insert_id,
         received_at: now,
         authenticated: rules.authenticated,
         properties,

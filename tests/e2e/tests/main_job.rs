@@ -131,3 +131,25 @@ fn a_reset_ends_an_export_that_is_running() {
     assert!(rest.len() < sent_bytes / 2, "{} of {sent_bytes} bytes came after the reset: they lay in the sockets' buffers", rest.len());
     assert!(String::from_utf8_lossy(&rest).contains("export terminated early"), "the reader is told");
 }
+
+#[test]
+fn many_values_over_many_minutes_are_counted_in_bounded_memory() {
+    let server = TestServer::start();
+    let event = |number: usize| {
+        let id = if number < 3 { 7 } else { number };
+        format!(
+            r#"{{"event":"E","properties":{{"time":{},"distinct_id":"u","$insert_id":"i{number}","id":"v{id}"}}}}"#,
+            1_577_836_800 + number * 60
+        )
+    };
+    let body = format!("[{}]", (0..2000).map(event).collect::<Vec<_>>().join(","));
+    assert_eq!(post(&format!("{}/import?strict=1", server.base), &body, Some(SECRET)).0, 200);
+    let url = "/api/2.0/segmentation?event=E&from_date=2020-01-01&to_date=2020-03-09&unit=minute&limit=1&on=properties%5B%22id%22%5D";
+    let (status, body) = get(&format!("{}{url}", server.base), Some(SECRET));
+    assert_eq!(status, 200, "{body}");
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(body["legend_size"], 1);
+    // Three of the first minutes and the eighth have the most frequent value.
+    let minutes = body["data"]["values"]["v7"].as_object().unwrap().values().filter(|count| **count == 1).count();
+    assert_eq!(minutes, 4);
+}
