@@ -15,7 +15,7 @@ try() {
     echo "$mutant: survived"
     survived=$((survived + 1))
   else
-    echo "$mutant: caught ($(grep -oE 'acknowledged (events|profile changes) are lost|is corrupt|No such file|came back twice|is lost' "$CARGO_TARGET_DIR/$mutant.log" | sort | uniq -c | sort -rn | head -n 1 | sed 's/^ *[0-9]* //'))"
+    echo "$mutant: caught ($(grep -oE 'acknowledged (events|changes|profile changes) are lost|is corrupt|No such file|came back twice|is lost' "$CARGO_TARGET_DIR/$mutant.log" | sort | uniq -c | sort -rn | head -n 1 | sed 's/^ *[0-9]* //'))"
     caught=$((caught + 1))
   fi
 }

@@ -6,7 +6,7 @@ use model::{AccountId, Timestamp};
 use rusqlite::{OptionalExtension, Transaction};
 use subtle::ConstantTimeEq;
 
-use crate::audit::{self, Entry};
+use crate::audit::{self, By};
 use crate::secret::random;
 use crate::{MetaError, Metastore, Result, Secret, bump_epoch, sha256};
 
@@ -24,12 +24,13 @@ pub const PASSWORD_CHARS_MIN: usize = 8;
 
 impl Metastore {
     /// Makes an account. The password needs at least [`PASSWORD_CHARS_MIN`] characters.
-    pub fn create_account(&self, email: &str, password: &str, now: Timestamp) -> Result<AccountId> {
+    /// The first account of an instance is its operator.
+    pub fn create_account(&self, email: &str, password: &str, by: &By) -> Result<AccountId> {
         let hash = hash_password(password)?;
         let mut connection = self.lock();
         let change = connection.transaction()?;
-        let id = insert_account(&change, email, &hash, now)?;
-        change.commit()?;
+        let id = insert_account(&change, email, &hash, by)?;
+        self.finish(change, &[])?;
         Ok(id)
     }
 
@@ -81,8 +82,7 @@ impl Metastore {
     }
 
     /// Makes the first account, which becomes Owner of every project without one. The code is gone afterwards.
-    pub fn redeem_setup_code(&self, code: &str, email: &str, password: &str, now: Timestamp) -> Result<AccountId> {
-        let hash = hash_password(password)?;
+    pub fn redeem_setup_code(&self, code: &str, email: &str, password: &str, by: &By) -> Result<AccountId> {
         let mut connection = self.lock();
         let change = connection.transaction()?;
         let stored: Option<Vec<u8>> = change.query_row("SELECT code_sha256 FROM setup_code", [], |row| row.get(0)).optional()?;
@@ -90,7 +90,9 @@ impl Metastore {
         if !stored.is_some_and(|stored| bool::from(stored.ct_eq(&given))) {
             return Err(MetaError::Unknown("setup code"));
         }
-        let id = insert_account(&change, email, &hash, now)?;
+        // A password costs a lot of work: only whoever has the code may ask for it.
+        let hash = hash_password(password)?;
+        let id = insert_account(&change, email, &hash, by)?;
         change.execute("DELETE FROM setup_code", [])?;
         change.execute(
             "INSERT INTO members (project_id, account_id, role)
@@ -99,12 +101,24 @@ impl Metastore {
             [id.0],
         )?;
         bump_epoch(&change)?;
-        change.commit()?;
+        self.finish(change, &[])?;
         Ok(id)
+    }
+
+    /// Makes an account an operator of the instance, or ends that.
+    pub fn set_operator(&self, account: AccountId, is_operator: bool, by: &By) -> Result<()> {
+        let mut connection = self.lock();
+        let change = connection.transaction()?;
+        crate::members::require_operator(&change, by, "make operators")?;
+        if change.execute("UPDATE accounts SET is_operator = $1 WHERE id = $2", (is_operator, account.0))? == 0 {
+            return Err(MetaError::Unknown("account"));
+        }
+        audit::append(&change, by, None, "operator", &format!("account {account}: {is_operator}"))?;
+        self.finish(change, &[])
     }
 }
 
-fn insert_account(change: &Transaction<'_>, email: &str, hash: &str, now: Timestamp) -> Result<AccountId> {
+fn insert_account(change: &Transaction<'_>, email: &str, hash: &str, by: &By) -> Result<AccountId> {
     let email = normal(email);
     if !email.contains('@') || email.len() > 254 || email.chars().any(char::is_whitespace) {
         return Err(MetaError::Invalid("an e-mail address is needed".to_owned()));
@@ -113,9 +127,13 @@ fn insert_account(change: &Transaction<'_>, email: &str, hash: &str, now: Timest
     if taken {
         return Err(MetaError::Taken("e-mail address"));
     }
-    change.execute("INSERT INTO accounts (email, password_hash, created_at) VALUES ($1, $2, $3)", (&email, hash, now.0))?;
+    change.execute(
+        "INSERT INTO accounts (email, password_hash, created_at, is_operator)
+         VALUES ($1, $2, $3, NOT EXISTS (SELECT 1 FROM accounts))",
+        (&email, hash, by.at.0),
+    )?;
     let id = AccountId(change.last_insert_rowid());
-    audit::append(change, &Entry { project: None, at: now, actor: &format!("account {id}"), action: "account create", detail: "" })?;
+    audit::append(change, by, None, "account create", &format!("account {id}"))?;
     Ok(id)
 }
 

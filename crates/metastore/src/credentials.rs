@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use model::{AccessRight, ProjectId, Role, Timestamp};
+use model::network::Networks;
+use model::{AccessRight, AccountId, ProjectId, Role, Timestamp};
 
 use crate::projects::{self, Project};
 use crate::{Metastore, Result, Secret};
@@ -18,6 +19,55 @@ pub enum Legacy {
     On,
 }
 
+impl Legacy {
+    /// The word for it on the command line and in the metastore.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Warn => "warn",
+            Self::On => "on",
+        }
+    }
+
+    /// Reads the word back.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Off, Self::Warn, Self::On].into_iter().find(|legacy| legacy.as_str() == text)
+    }
+}
+
+/// A credential that was proved, by its name in the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// By API key: signed, or by the key's secret.
+    Key(String),
+    /// By user name.
+    ServiceAccount(String),
+    /// By SHA-256.
+    Bearer([u8; 32]),
+}
+
+/// A bearer token.
+#[derive(Debug, Clone)]
+pub struct BearerEntry {
+    /// Its row.
+    pub id: i64,
+    /// Whose it is.
+    pub account: AccountId,
+    /// When it dies.
+    pub expires_at: Option<Timestamp>,
+    /// Since when it is dead.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A project token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenEntry {
+    /// Where its events go.
+    pub project: ProjectId,
+    /// Until when, if it was reset.
+    pub ends_at: Option<Timestamp>,
+}
+
 /// An API key.
 #[derive(Debug, Clone)]
 pub struct KeyEntry {
@@ -31,8 +81,12 @@ pub struct KeyEntry {
     pub legacy: Legacy,
     /// Its secret; `None` once revoked, with legacy off, or without the key file.
     pub secret: Option<Secret>,
+    /// From where it may be used; none means everywhere.
+    pub networks: Networks,
     /// Since when it is dead.
     pub revoked_at: Option<Timestamp>,
+    /// Until when it works beside the key that took its place.
+    pub retires_at: Option<Timestamp>,
     /// When it dies.
     pub expires_at: Option<Timestamp>,
     /// How far ahead `expire` may lie, milliseconds; `None` means any time.
@@ -46,8 +100,6 @@ pub struct SecretEntry {
     pub api_key: String,
     /// The project it belongs to.
     pub project: ProjectId,
-    /// Since when it is dead.
-    pub revoked_at: Option<Timestamp>,
 }
 
 /// A service account.
@@ -72,34 +124,99 @@ pub struct CredentialTable {
     pub epoch: u64,
     /// Every project.
     pub projects: HashMap<ProjectId, Project>,
-    /// Project by token.
-    pub tokens: HashMap<String, ProjectId>,
+    /// Token by its text; one that was reset too, until it ends.
+    pub tokens: HashMap<String, TokenEntry>,
     /// Key by API key.
     pub keys: HashMap<String, KeyEntry>,
     /// Secret by its SHA-256.
     pub secrets: HashMap<[u8; 32], SecretEntry>,
     /// Service account by username.
     pub service_accounts: HashMap<String, ServiceAccountEntry>,
+    /// Bearer token by its SHA-256.
+    pub bearer_tokens: HashMap<[u8; 32], BearerEntry>,
+    /// What an account is in a project.
+    pub members: HashMap<(AccountId, ProjectId), Role>,
+}
+
+impl KeyEntry {
+    /// Since when the key is revoked: reset, revoked, or behind the end of its overlap.
+    pub fn dead_since(&self, now: Timestamp) -> Option<Timestamp> {
+        self.revoked_at.or(self.retires_at.filter(|at| *at <= now))
+    }
+
+    fn is_live(&self, now: Timestamp) -> bool {
+        self.dead_since(now).is_none() && self.expires_at.is_none_or(|at| at > now)
+    }
+}
+
+impl CredentialTable {
+    /// The project that a token sends to.
+    pub fn project_of_token(&self, token: &str, now: Timestamp) -> Option<ProjectId> {
+        self.tokens.get(token).filter(|entry| entry.ends_at.is_none_or(|at| at > now)).map(|entry| entry.project)
+    }
+
+    /// Whether a credential that was proved before still opens the project.
+    pub fn is_live(&self, credential: &Credential, project: ProjectId, now: Timestamp) -> bool {
+        let lives =
+            |revoked_at: Option<Timestamp>, expires_at: Option<Timestamp>| revoked_at.is_none() && expires_at.is_none_or(|at| at > now);
+        self.projects.get(&project).is_some_and(|project| project.suspended_at.is_none())
+            && match credential {
+                Credential::Key(api_key) => self.keys.get(api_key).is_some_and(|key| key.is_live(now)),
+                Credential::ServiceAccount(user) => {
+                    self.service_accounts.get(user).is_some_and(|account| lives(account.revoked_at, account.expires_at))
+                }
+                Credential::Bearer(hash) => self
+                    .bearer_tokens
+                    .get(hash)
+                    .is_some_and(|token| lives(token.revoked_at, token.expires_at) && self.members.contains_key(&(token.account, project))),
+            }
+    }
 }
 
 impl Metastore {
     /// Reads every credential in one transaction.
     pub fn credentials(&self) -> Result<CredentialTable> {
+        let wrapping_keys = self.wrapping_keys().ok();
         let mut connection = self.lock();
         let read = connection.transaction()?;
         let mut table = CredentialTable::default();
         let epoch: i64 = read.query_row("SELECT value FROM instance WHERE name = 'epoch'", [], |row| row.get(0))?;
         table.epoch = epoch as u64;
         {
-            let mut found = read.prepare("SELECT id, organization_id, name, timezone, token, created_at, hash_key FROM projects")?;
+            let mut found = read.prepare(&format!("SELECT {} FROM projects", projects::COLUMNS))?;
             for project in found.query_map([], projects::from_row)? {
                 let project = project?;
-                table.tokens.insert(project.token.clone(), project.id);
+                table.tokens.insert(project.token.clone(), TokenEntry { project: project.id, ends_at: None });
                 table.projects.insert(project.id, project);
+            }
+            let mut found = read.prepare("SELECT token, project_id, ends_at FROM token_aliases")?;
+            let mut rows = found.query([])?;
+            while let Some(row) = rows.next()? {
+                let entry = TokenEntry { project: ProjectId(row.get(1)?), ends_at: Some(Timestamp(row.get(2)?)) };
+                table.tokens.insert(row.get(0)?, entry);
+            }
+            let mut found = read.prepare("SELECT account_id, project_id, role FROM members")?;
+            let mut rows = found.query([])?;
+            while let Some(row) = rows.next()? {
+                let role: String = row.get(2)?;
+                if let Some(role) = Role::parse(&role) {
+                    table.members.insert((AccountId(row.get(0)?), ProjectId(row.get(1)?)), role);
+                }
+            }
+            let mut found = read.prepare("SELECT id, account_id, token_sha256, expires_at, revoked_at FROM bearer_tokens")?;
+            let mut rows = found.query([])?;
+            while let Some(row) = rows.next()? {
+                let entry = BearerEntry {
+                    id: row.get(0)?,
+                    account: AccountId(row.get(1)?),
+                    expires_at: row.get::<_, Option<i64>>(3)?.map(Timestamp),
+                    revoked_at: row.get::<_, Option<i64>>(4)?.map(Timestamp),
+                };
+                table.bearer_tokens.insert(row.get(2)?, entry);
             }
             let mut found = read.prepare(
                 "SELECT keys.id, keys.project_id, keys.api_key, keys.secret_sha256, keys.secret_sealed, keys.rights, keys.legacy,
-                        keys.lifetime_max_ms, keys.expires_at, keys.revoked_at, projects.wrapped_data_key
+                        keys.lifetime_max_ms, keys.expires_at, keys.revoked_at, projects.wrapped_data_key, keys.networks, keys.retires_at
                  FROM keys JOIN projects ON projects.id = keys.project_id",
             )?;
             let mut rows = found.query([])?;
@@ -108,26 +225,27 @@ impl Metastore {
                 let (api_key, rights, legacy): (String, String, String) = (row.get(2)?, row.get(5)?, row.get(6)?);
                 let sealed: Option<Vec<u8>> = row.get(4)?;
                 let wrapped: Vec<u8> = row.get(10)?;
-                let legacy = match legacy.as_str() {
-                    "on" => Legacy::On,
-                    "warn" => Legacy::Warn,
-                    _ => Legacy::Off,
-                };
-                let secret = match (&self.wrapping_key, sealed, legacy) {
+                let legacy = Legacy::parse(&legacy).unwrap_or(Legacy::Off);
+                let networks: String = row.get(11)?;
+                let secret = match (&wrapping_keys, sealed, legacy) {
                     (_, None, _) | (None, ..) | (.., Legacy::Off) => None,
                     (Some(key), Some(sealed), _) => {
-                        Some(Secret::new(key.data_key(project.0, &wrapped)?.open(project.0, &api_key, &sealed)?))
+                        let opened = key.data_key(project.0, &wrapped).and_then(|key| key.open(project.0, &api_key, &sealed));
+                        // What a lost key file sealed opens no more: its signatures cannot be checked, all else goes on.
+                        opened.ok().map(Secret::new)
                     }
                 };
                 let revoked_at = row.get::<_, Option<i64>>(9)?.map(Timestamp);
-                table.secrets.insert(row.get(3)?, SecretEntry { api_key: api_key.clone(), project, revoked_at });
+                table.secrets.insert(row.get(3)?, SecretEntry { api_key: api_key.clone(), project });
                 let entry = KeyEntry {
                     key_id: row.get(0)?,
                     project,
                     rights: rights.split(',').filter_map(AccessRight::parse).collect(),
                     legacy,
                     secret,
+                    networks: Networks::parse(&networks).unwrap_or_default(),
                     revoked_at,
+                    retires_at: row.get::<_, Option<i64>>(12)?.map(Timestamp),
                     expires_at: row.get::<_, Option<i64>>(8)?.map(Timestamp),
                     lifetime_max_ms: row.get(7)?,
                 };

@@ -1,5 +1,8 @@
 //! Secrets at rest: XChaCha20-Poly1305 under a data key per project, which is wrapped by the key file.
 //! The associated data binds a ciphertext to its project and purpose, so that none can be moved elsewhere.
+//!
+//! The key file holds a list: the first key wraps, every key unwraps. So the wrapping key can be replaced while the server runs, and
+//! whatever moment the power goes, each data key opens with one of the list.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -12,49 +15,77 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use crate::secret::random;
 use crate::{MetaError, Result};
 
-/// The key in the key file.
-pub(crate) struct WrappingKey([u8; 32]);
+/// The keys in the key file, the one that wraps first.
+#[derive(Clone)]
+pub(crate) struct WrappingKeys(Vec<[u8; 32]>);
 
 /// The key that seals one project's secrets.
 pub(crate) struct DataKey([u8; 32]);
 
+fn bound_to(project: i64) -> String {
+    format!("projects/{project}/data-key/1")
+}
+
 const HEADER: &str = "# Sluice key file: it opens every API secret of its data directory. Keep a copy apart from the backups.";
 
-impl WrappingKey {
+impl WrappingKeys {
     /// Reads the key file; makes it where `may_make` and there is none. `None`: it is missing.
     pub(crate) fn load(path: &Path, may_make: bool) -> Result<Option<Self>> {
         match fs::read_to_string(path) {
             Ok(text) => {
-                let hex = text.lines().find(|line| !line.starts_with('#')).unwrap_or_default().trim();
-                Ok(Some(Self(parse_hex32(hex).ok_or_else(|| MetaError::KeyFile("expected 64 hex digits".to_owned()))?)))
+                let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+                let keys = lines.map(parse_hex32).collect::<Option<Vec<_>>>().filter(|keys| !keys.is_empty());
+                Ok(Some(Self(keys.ok_or_else(|| MetaError::KeyFile("expected 64 hex digits a line".to_owned()))?)))
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && may_make => {
-                let key: [u8; 32] = random();
-                let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-                let mut file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(path)?;
-                write!(file, "{HEADER}\n{hex}\n")?;
-                file.sync_all()?;
-                if let Some(dir) = path.parent() {
-                    File::open(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })?.sync_all()?;
-                }
-                Ok(Some(Self(key)))
+                let keys = Self(vec![random()]);
+                keys.write(path)?;
+                Ok(Some(keys))
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Makes a data key for a project; returns it with its wrapped form.
+    /// Puts the keys in the place of what the file held; when this returns, they survive a power cut.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        let lines: String = self.0.iter().map(|key| hex(key) + "\n").collect();
+        write_file(path, &format!("{HEADER}\n{lines}"), 0o400)
+    }
+
+    /// The same keys with a new one that wraps from now on.
+    pub(crate) fn with_new(&self) -> Self {
+        Self(std::iter::once(random()).chain(self.0.iter().copied()).collect())
+    }
+
+    /// The key that wraps, alone.
+    pub(crate) fn first_only(&self) -> Self {
+        Self(self.0[..1].to_vec())
+    }
+
+    /// Whether older keys are still in the list.
+    pub(crate) fn has_older(&self) -> bool {
+        self.0.len() > 1
+    }
+
+    /// Makes a data key; returns it with its wrapped form.
     pub(crate) fn new_data_key(&self, project: i64) -> Result<(DataKey, Vec<u8>)> {
         let key: [u8; 32] = random();
-        let wrapped = seal(&self.0, format!("projects/{project}/data-key/1").as_bytes(), &key)?;
+        let wrapped = seal(&self.0[0], bound_to(project).as_bytes(), &key)?;
         Ok((DataKey(key), wrapped))
     }
 
-    /// Unwraps a project's data key.
+    /// Unwraps a data key with whichever key wrapped it.
     pub(crate) fn data_key(&self, project: i64, wrapped: &[u8]) -> Result<DataKey> {
-        let key = open(&self.0, format!("projects/{project}/data-key/1").as_bytes(), wrapped)?;
+        let bound_to = bound_to(project);
+        let key = self.0.iter().find_map(|key| open(key, bound_to.as_bytes(), wrapped).ok()).ok_or(MetaError::Sealed)?;
         Ok(DataKey(key.try_into().map_err(|_| MetaError::Sealed)?))
+    }
+
+    /// Wraps a data key again, with the key that wraps now.
+    pub(crate) fn rewrap(&self, project: i64, wrapped: &[u8]) -> Result<Vec<u8>> {
+        let DataKey(key) = self.data_key(project, wrapped)?;
+        seal(&self.0[0], bound_to(project).as_bytes(), &key)
     }
 }
 
@@ -87,7 +118,28 @@ fn open(key: &[u8; 32], bound_to: &[u8], sealed: &[u8]) -> Result<Vec<u8>> {
     cipher.decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: bound_to }).map_err(|_| MetaError::Sealed)
 }
 
-fn parse_hex32(hex: &str) -> Option<[u8; 32]> {
+/// Writes a file whole under another name, makes it durable, and only then gives it its name.
+pub(crate) fn write_file(path: &Path, text: &str, mode: u32) -> Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    let unfinished = Path::new(&unfinished);
+    let _ = fs::remove_file(unfinished);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(unfinished)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(unfinished, path)?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(dir)?.sync_all()?;
+    Ok(())
+}
+
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads 64 hex digits.
+pub(crate) fn parse_hex32(hex: &str) -> Option<[u8; 32]> {
     if hex.len() != 64 || !hex.is_ascii() {
         return None;
     }
@@ -96,4 +148,35 @@ fn parse_hex32(hex: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(&hex[2 * index..2 * index + 2], 16).ok()?;
     }
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ciphertext_opens_only_where_it_was_made() {
+        let keys = WrappingKeys(vec![random()]);
+        let (data_key, wrapped) = keys.new_data_key(1).unwrap();
+        let sealed = data_key.seal(1, "key", "secret").unwrap();
+        assert_eq!(data_key.open(1, "key", &sealed).unwrap(), "secret");
+        assert!(data_key.open(2, "key", &sealed).is_err() && data_key.open(1, "other", &sealed).is_err());
+        assert!(keys.data_key(2, &wrapped).is_err(), "a data key belongs to its project");
+        for at in 0..sealed.len() {
+            let mut bent = sealed.clone();
+            bent[at] ^= 1;
+            assert!(data_key.open(1, "key", &bent).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn older_keys_unwrap_until_they_are_dropped() {
+        let old = WrappingKeys(vec![random()]);
+        let (_, wrapped) = old.new_data_key(1).unwrap();
+        let both = old.with_new();
+        assert!(both.data_key(1, &wrapped).is_ok());
+        let again = both.rewrap(1, &wrapped).unwrap();
+        assert!(both.first_only().data_key(1, &again).is_ok());
+        assert!(both.first_only().data_key(1, &wrapped).is_err() && old.data_key(1, &again).is_err());
+    }
 }

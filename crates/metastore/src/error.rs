@@ -4,8 +4,20 @@
 #[derive(Debug, thiserror::Error)]
 pub enum MetaError {
     /// Only an owner of the project may do this.
-    #[error("only the project's owner may reset its API key and API secret")]
-    NotOwner,
+    #[error("only the project's owner may {0}")]
+    NotOwner(&'static str),
+    /// Only an admin or an owner of the project may do this.
+    #[error("only an admin or owner of the project may {0}")]
+    NotAdmin(&'static str),
+    /// Only an operator of the instance may do this.
+    #[error("only an operator may {0}")]
+    NotOperator(&'static str),
+    /// A project is never left without an owner.
+    #[error("this is the project's last owner: transfer the project first")]
+    LastOwner,
+    /// A key may never do more than who makes it.
+    #[error("your role has not the right `{0}`, so no key of yours can have it")]
+    BeyondRole(&'static str),
     /// There is no such thing.
     #[error("unknown {0}")]
     Unknown(&'static str),

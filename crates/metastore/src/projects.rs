@@ -3,8 +3,8 @@
 use model::{AccountId, OrganizationId, ProjectId, Role, Timestamp};
 use rusqlite::{OptionalExtension, Row};
 
-use crate::audit::{self, Entry};
-use crate::keys::{self, KeyPair};
+use crate::audit::{self, By};
+use crate::keys::{self, Insert, KeyPair, LIFETIME_MAX_MS, NewKey};
 use crate::secret::{check_imported, new_hex32, random};
 use crate::{MetaError, Metastore, Result, Secret, bump_epoch};
 
@@ -23,6 +23,10 @@ pub struct Project {
     pub token: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Since when its credentials wait for an owner: a backup was restored.
+    pub suspended_at: Option<Timestamp>,
+    /// Whether secrets are refused over plain HTTP.
+    pub requires_tls: bool,
     /// Hashes of its users and their addresses are made under this key, in hex.
     pub hash_key: Secret,
 }
@@ -65,13 +69,31 @@ pub enum SignatureLifetime {
 }
 
 impl SignatureLifetime {
+    /// In milliseconds; `None` means unlimited.
+    pub(crate) fn max_ms(self) -> Option<i64> {
+        match self {
+            Self::Day => Some(LIFETIME_MAX_MS),
+            Self::Hours(hours) => Some(i64::from(hours) * 3_600_000),
+            Self::Unlimited => None,
+        }
+    }
+
+    /// What so many milliseconds are.
+    pub(crate) fn of_ms(ms: Option<i64>) -> Self {
+        match ms {
+            Some(LIFETIME_MAX_MS) => Self::Day,
+            Some(ms) => Self::Hours((ms / 3_600_000).clamp(1, i64::from(u32::MAX)) as u32),
+            None => Self::Unlimited,
+        }
+    }
+
     /// Reads hours, or `none` for no limit.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "none" { Some(Self::Unlimited) } else { text.parse().ok().filter(|hours| *hours > 0).map(Self::Hours) }
     }
 }
 
-const COLUMNS: &str = "id, organization_id, name, timezone, token, created_at, hash_key";
+pub(crate) const COLUMNS: &str = "id, organization_id, name, timezone, token, created_at, hash_key, suspended_at, requires_tls";
 
 fn key_text(key: &[u8; 16]) -> Secret {
     Secret::new(key.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -86,14 +108,19 @@ pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Project> {
         token: row.get(4)?,
         created_at: Timestamp(row.get(5)?),
         hash_key: key_text(&row.get::<_, [u8; 16]>(6)?),
+        suspended_at: row.get::<_, Option<i64>>(7)?.map(Timestamp),
+        requires_tls: row.get(8)?,
     })
 }
 
 impl Metastore {
     /// Makes a project with its first key, which carries every access right and the legacy signature.
-    pub fn create_project(&self, new: &NewProject, now: Timestamp) -> Result<(Project, KeyPair)> {
+    pub fn create_project(&self, new: &NewProject, by: &By) -> Result<(Project, KeyPair)> {
         if new.name.trim().is_empty() {
             return Err(MetaError::Invalid("a project needs a name".to_owned()));
+        }
+        if new.name.chars().any(char::is_control) || new.name.chars().count() > 255 {
+            return Err(MetaError::Invalid("a project's name is one line of at most 255 characters".to_owned()));
         }
         for (what, value) in [("token", &new.token), ("API key", &new.api_key), ("API secret", &new.api_secret)] {
             if let Some(value) = value {
@@ -110,7 +137,7 @@ impl Metastore {
         if !model::time::is_zone(&new.timezone) {
             return Err(MetaError::Invalid(format!("unknown time zone `{}`; name one as IANA does, such as Europe/Berlin", new.timezone)));
         }
-        let wrapping_key = self.wrapping_key()?;
+        let wrapping_keys = self.wrapping_keys()?;
         let mut connection = self.lock();
         let change = connection.transaction()?;
         let id = match new.project_id {
@@ -123,11 +150,12 @@ impl Metastore {
             return Err(MetaError::Taken("project id"));
         }
         if taken("SELECT EXISTS (SELECT 1 FROM projects WHERE token = $1)", &token)?
+            || taken("SELECT EXISTS (SELECT 1 FROM token_aliases WHERE token = $1)", &token)?
             || taken("SELECT EXISTS (SELECT 1 FROM keys WHERE api_key = $1)", &token)?
         {
             return Err(MetaError::Taken("token"));
         }
-        let (data_key, wrapped) = wrapping_key.new_data_key(id)?;
+        let (data_key, wrapped) = wrapping_keys.new_data_key(id)?;
         let hash_key = random::<16>();
         let project = Project {
             id: ProjectId(id),
@@ -135,30 +163,46 @@ impl Metastore {
             name: new.name.trim().to_owned(),
             timezone: new.timezone.clone(),
             token,
-            created_at: now,
+            created_at: by.at,
             hash_key: key_text(&hash_key),
+            suspended_at: None,
+            requires_tls: false,
         };
         change.execute(
             "INSERT INTO projects (id, organization_id, name, timezone, token, hash_key, wrapped_data_key, created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            (id, project.organization_id.0, &project.name, &project.timezone, &project.token, hash_key, wrapped, now.0),
+            (id, project.organization_id.0, &project.name, &project.timezone, &project.token, hash_key, wrapped, by.at.0),
         )?;
         if let Some(owner) = new.owner {
             change
                 .execute("INSERT INTO members (project_id, account_id, role) VALUES ($1, $2, $3)", (id, owner.0, Role::Owner.as_str()))?;
         }
-        let lifetime = match new.signature_lifetime {
-            SignatureLifetime::Day => Some(keys::LIFETIME_MAX_MS),
-            SignatureLifetime::Hours(hours) => Some(i64::from(hours) * 3_600_000),
-            SignatureLifetime::Unlimited => None,
+        let insert = Insert {
+            project: project.id,
+            data_key: &data_key,
+            api_key: new.api_key.as_deref(),
+            api_secret: new.api_secret.as_deref(),
+            allows_weak: new.allows_weak,
+            created_by: new.owner,
+            settings: &NewKey::first(new.signature_lifetime),
+            now: by.at,
         };
-        let pair =
-            keys::insert_first(&change, &data_key, id, new.api_key.as_deref(), new.api_secret.as_deref(), lifetime, new.allows_weak, now)?;
-        let actor = new.owner.map_or_else(|| "console".to_owned(), |owner| format!("account {owner}"));
-        audit::append(&change, &Entry { project: Some(project.id), at: now, actor: &actor, action: "project create", detail: "" })?;
+        let pair = keys::insert(&change, &insert)?;
+        audit::append(&change, by, Some(project.id), "project create", "")?;
         bump_epoch(&change)?;
-        change.commit()?;
+        self.finish(change, &[])?;
         Ok((project, pair))
+    }
+
+    /// Refuses secrets of a project over plain HTTP, or takes them again.
+    pub fn require_tls(&self, project: ProjectId, is_required: bool, by: &By) -> Result<()> {
+        let mut connection = self.lock();
+        let change = connection.transaction()?;
+        crate::members::require_admin(&change, project, by, "change its settings")?;
+        change.execute("UPDATE projects SET requires_tls = $1 WHERE id = $2", (is_required, project.0))?;
+        audit::append(&change, by, Some(project), "require tls", if is_required { "on" } else { "off" })?;
+        bump_epoch(&change)?;
+        self.finish(change, &[])
     }
 
     /// Every project, by id.

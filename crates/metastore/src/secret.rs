@@ -33,6 +33,7 @@ impl Drop for Secret {
 }
 
 const PREFIX: &str = "slcs_";
+const BEARER_PREFIX: &str = "slct_";
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// Random bytes from the operating system.
@@ -44,6 +45,15 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
 
 /// A new API or service-account secret: `slcs_`, 30 base62 digits (178 bits), `_`, 6 digits of CRC32.
 pub(crate) fn new_secret() -> Secret {
+    with_checksum(PREFIX)
+}
+
+/// A new bearer token: as a secret, with a prefix of its own.
+pub(crate) fn new_bearer_token() -> Secret {
+    with_checksum(BEARER_PREFIX)
+}
+
+fn with_checksum(prefix: &str) -> Secret {
     let mut digits = String::with_capacity(30);
     while digits.len() < 30 {
         // 248 = 4 × 62: larger bytes would favour the first digits.
@@ -51,7 +61,7 @@ pub(crate) fn new_secret() -> Secret {
     }
     digits.truncate(30);
     let checksum = checksum(&digits);
-    Secret(format!("{PREFIX}{digits}_{checksum}"))
+    Secret(format!("{prefix}{digits}_{checksum}"))
 }
 
 /// A new token or API key: 32 lower-case hex digits.
@@ -62,6 +72,7 @@ pub(crate) fn new_hex32() -> String {
 /// Whether a text has the form and checksum of one of our secrets; a scanner needs nothing else.
 pub fn has_valid_checksum(text: &str) -> bool {
     text.strip_prefix(PREFIX)
+        .or_else(|| text.strip_prefix(BEARER_PREFIX))
         .and_then(|rest| rest.split_once('_'))
         .is_some_and(|(digits, sum)| digits.len() == 30 && checksum(digits) == sum)
 }

@@ -4,13 +4,21 @@
 
 use std::path::Path;
 
-use metastore::{MetaError, Metastore, NewProject, NewSegment, SegmentChange, SegmentKind, sha256};
-use model::{ProjectId, Role, Timestamp};
+use metastore::{AuditCheck, By, MetaError, Metastore, NewProject, NewSegment, NewServiceAccount, SegmentChange, SegmentKind, sha256};
+use model::{AccountId, ProjectId, Role, Timestamp};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
 fn open(dir: &Path) -> Metastore {
-    Metastore::open(dir, &dir.join("key")).unwrap()
+    Metastore::open(dir, &dir.join("key"), NOW).unwrap()
+}
+
+fn console() -> By {
+    By::console(NOW)
+}
+
+fn by(account: AccountId) -> By {
+    By::account(account, NOW)
 }
 
 fn project(name: &str) -> NewProject {
@@ -21,16 +29,16 @@ fn project(name: &str) -> NewProject {
 fn a_reset_replaces_key_and_secret_and_keeps_the_token() {
     let dir = tempfile::tempdir().unwrap();
     let meta = open(dir.path());
-    let owner = meta.create_account("o@example.com", "correct horse", NOW).unwrap();
-    let (made, old) = meta.create_project(&NewProject { owner: Some(owner), ..project("p") }, NOW).unwrap();
+    let owner = meta.create_account("o@example.com", "correct horse", &console()).unwrap();
+    let (made, old) = meta.create_project(&NewProject { owner: Some(owner), ..project("p") }, &console()).unwrap();
     let before = meta.epoch().unwrap();
-    let new = meta.reset_credentials(made.id, owner, NOW.plus_ms(1)).unwrap();
+    let new = meta.reset_credentials(made.id, &by(owner)).unwrap();
     assert!(new.api_key != old.api_key && new.api_secret != old.api_secret);
     let table = meta.credentials().unwrap();
     assert!(table.epoch > before);
-    assert_eq!(table.tokens[&made.token], made.id);
+    assert_eq!(table.project_of_token(&made.token, NOW), Some(made.id));
     assert!(table.keys[&old.api_key].revoked_at.is_some() && table.keys[&old.api_key].secret.is_none());
-    assert!(table.secrets[&sha256(old.api_secret.expose().as_bytes())].revoked_at.is_some());
+    assert_eq!(table.secrets[&sha256(old.api_secret.expose().as_bytes())].api_key, old.api_key, "it is known by its hash");
     assert!(table.keys[&new.api_key].revoked_at.is_none());
 }
 
@@ -38,10 +46,10 @@ fn a_reset_replaces_key_and_secret_and_keeps_the_token() {
 fn only_the_owner_resets() {
     let dir = tempfile::tempdir().unwrap();
     let meta = open(dir.path());
-    let owner = meta.create_account("o@example.com", "correct horse", NOW).unwrap();
-    let other = meta.create_account("x@example.com", "correct horse", NOW).unwrap();
-    let (made, old) = meta.create_project(&NewProject { owner: Some(owner), ..project("p") }, NOW).unwrap();
-    assert!(matches!(meta.reset_credentials(made.id, other, NOW), Err(MetaError::NotOwner)));
+    let owner = meta.create_account("o@example.com", "correct horse", &console()).unwrap();
+    let other = meta.create_account("x@example.com", "correct horse", &console()).unwrap();
+    let (made, old) = meta.create_project(&NewProject { owner: Some(owner), ..project("p") }, &console()).unwrap();
+    assert!(matches!(meta.reset_credentials(made.id, &by(other)), Err(MetaError::NotOwner(_))));
     assert!(meta.credentials().unwrap().keys[&old.api_key].revoked_at.is_none());
 }
 
@@ -49,10 +57,16 @@ fn only_the_owner_resets() {
 fn no_plaintext_secret_is_on_disk() {
     let dir = tempfile::tempdir().unwrap();
     let meta = open(dir.path());
-    let owner = meta.create_account("o@example.com", "a very plain password", NOW).unwrap();
-    let (made, first) = meta.create_project(&NewProject { owner: Some(owner), ..project("p") }, NOW).unwrap();
-    let second = meta.reset_credentials(made.id, owner, NOW).unwrap();
-    let (_, service) = meta.create_service_account(made.id, "sa", Role::Analyst, None, None, NOW).unwrap();
+    let owner = meta.create_account("o@example.com", "a very plain password", &console()).unwrap();
+    let (made, first) = meta.create_project(&NewProject { owner: Some(owner), ..project("p") }, &console()).unwrap();
+    let second = meta.reset_credentials(made.id, &by(owner)).unwrap();
+    let (_, service) = meta
+        .create_service_account(
+            made.id,
+            &NewServiceAccount { name: "sa", role: Role::Analyst, username: None, secret: None, expires_at: None },
+            &console(),
+        )
+        .unwrap();
     let code = "a very plain password";
     for entry in std::fs::read_dir(dir.path()).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
@@ -65,21 +79,21 @@ fn no_plaintext_secret_is_on_disk() {
 #[test]
 fn reopening_keeps_everything() {
     let dir = tempfile::tempdir().unwrap();
-    let (made, pair) = open(dir.path()).create_project(&project("p"), NOW).unwrap();
+    let (made, pair) = open(dir.path()).create_project(&project("p"), &console()).unwrap();
     let meta = open(dir.path());
     assert_eq!(meta.project(made.id).unwrap().unwrap(), made);
-    assert_eq!(meta.reveal_first_key(made.id).unwrap().unwrap().api_secret, pair.api_secret);
-    assert_eq!(meta.audit_first_broken().unwrap(), None);
+    assert_eq!(meta.reveal_key(made.id, None, &console()).unwrap().api_secret, pair.api_secret);
+    assert!(matches!(meta.verify_audit().unwrap(), AuditCheck::Intact { rows: 2, .. }));
 }
 
 #[test]
 fn without_the_key_file_hashes_work_and_secrets_do_not() {
     let dir = tempfile::tempdir().unwrap();
-    let (made, pair) = open(dir.path()).create_project(&project("p"), NOW).unwrap();
+    let (made, pair) = open(dir.path()).create_project(&project("p"), &console()).unwrap();
     std::fs::remove_file(dir.path().join("key")).unwrap();
     let meta = open(dir.path());
     assert!(!meta.has_key_file());
-    assert!(matches!(meta.reveal_first_key(made.id), Err(MetaError::KeyFileMissing)));
+    assert!(matches!(meta.reveal_key(made.id, None, &console()), Err(MetaError::KeyFileMissing)));
     let table = meta.credentials().unwrap();
     assert!(table.keys[&pair.api_key].secret.is_none());
     assert!(table.secrets.contains_key(&sha256(pair.api_secret.expose().as_bytes())));
@@ -96,29 +110,32 @@ fn imported_values_are_kept_and_checked() {
         api_secret: Some("test_secret".to_owned()),
         ..project("p")
     };
-    let (made, pair) = meta.create_project(&imported, NOW).unwrap();
+    let (made, pair) = meta.create_project(&imported, &console()).unwrap();
     assert_eq!(
         (made.id, made.token.as_str(), pair.api_key.as_str(), pair.api_secret.expose()),
         (ProjectId(77), "test_token", "test_key", "test_secret")
     );
-    assert!(matches!(meta.create_project(&NewProject { project_id: Some(78), ..imported.clone() }, NOW), Err(MetaError::Taken("token"))));
+    assert!(matches!(
+        meta.create_project(&NewProject { project_id: Some(78), ..imported.clone() }, &console()),
+        Err(MetaError::Taken("token"))
+    ));
     let nowhere = NewProject { timezone: "Nowhere/X".to_owned(), ..project("q") };
-    assert!(matches!(meta.create_project(&nowhere, NOW), Err(MetaError::Invalid(_))));
+    assert!(matches!(meta.create_project(&nowhere, &console()), Err(MetaError::Invalid(_))));
     let colon = NewProject { token: Some("a:b".to_owned()), ..project("q") };
-    assert!(matches!(meta.create_project(&colon, NOW), Err(MetaError::Invalid(_))));
+    assert!(matches!(meta.create_project(&colon, &console()), Err(MetaError::Invalid(_))));
 }
 
 #[test]
 fn a_setup_code_works_once_and_hands_over_ownerless_projects() {
     let dir = tempfile::tempdir().unwrap();
     let meta = open(dir.path());
-    let (made, _) = meta.create_project(&project("demo"), NOW).unwrap();
+    let (made, _) = meta.create_project(&project("demo"), &console()).unwrap();
     let code = meta.new_setup_code(NOW).unwrap().unwrap();
-    assert!(meta.redeem_setup_code("WRONG-CODE", "o@example.com", "correct horse", NOW).is_err());
-    let owner = meta.redeem_setup_code(code.expose(), "o@example.com", "correct horse", NOW).unwrap();
-    assert!(meta.redeem_setup_code(code.expose(), "x@example.com", "correct horse", NOW).is_err());
+    assert!(meta.redeem_setup_code("WRONG-CODE", "o@example.com", "correct horse", &console()).is_err());
+    let owner = meta.redeem_setup_code(code.expose(), "o@example.com", "correct horse", &console()).unwrap();
+    assert!(meta.redeem_setup_code(code.expose(), "x@example.com", "correct horse", &console()).is_err());
     assert!(meta.new_setup_code(NOW).unwrap().is_none());
-    assert!(meta.reset_credentials(made.id, owner, NOW).is_ok());
+    assert!(meta.reset_credentials(made.id, &by(owner)).is_ok());
     assert_eq!(meta.verify_password("O@example.com", "correct horse").unwrap(), Some(owner));
     assert_eq!(meta.verify_password("o@example.com", "wrong horse").unwrap(), None);
 }

@@ -24,6 +24,17 @@ impl Role {
         }
     }
 
+    /// What the role may do through a service account or a bearer token, and the most that it may give to an API key.
+    pub fn rights(self) -> &'static [AccessRight] {
+        use AccessRight::{Annotations, Export, Import, ProfilesRead, ProfilesWrite, Query, Schema};
+        match self {
+            Self::Consumer => &[Query],
+            Self::Analyst => &[Query, Export, ProfilesRead, Annotations],
+            Self::Admin => &[Query, Export, ProfilesRead, Annotations, Import, ProfilesWrite, Schema],
+            Self::Owner => &AccessRight::ALL,
+        }
+    }
+
     /// Reads the word back.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Consumer, Self::Analyst, Self::Admin, Self::Owner].into_iter().find(|role| role.as_str() == text)
@@ -43,11 +54,26 @@ pub enum AccessRight {
     ProfilesRead,
     /// Writing profiles as an authenticated writer.
     ProfilesWrite,
+    /// Annotations.
+    Annotations,
+    /// The lexicon.
+    Schema,
+    /// Deleting what is stored of people.
+    DataDeletion,
 }
 
 impl AccessRight {
     /// All of them: what a project's first key carries.
-    pub const ALL: [Self; 5] = [Self::Export, Self::Query, Self::Import, Self::ProfilesRead, Self::ProfilesWrite];
+    pub const ALL: [Self; 8] = [
+        Self::Export,
+        Self::Query,
+        Self::Import,
+        Self::ProfilesRead,
+        Self::ProfilesWrite,
+        Self::Annotations,
+        Self::Schema,
+        Self::DataDeletion,
+    ];
 
     /// The word for it on the command line and in the metastore.
     pub fn as_str(self) -> &'static str {
@@ -57,6 +83,9 @@ impl AccessRight {
             Self::Import => "import",
             Self::ProfilesRead => "profiles-read",
             Self::ProfilesWrite => "profiles-write",
+            Self::Annotations => "annotations",
+            Self::Schema => "schema",
+            Self::DataDeletion => "data-deletion",
         }
     }
 

@@ -16,6 +16,31 @@ pub fn is_zone(name: &str) -> bool {
     jiff::tz::TimeZone::get(name).is_ok()
 }
 
+/// Reads `2027-01-31`, `2027-01-31T12:00:00Z` or seconds since the epoch.
+pub fn instant(text: &str) -> Option<Timestamp> {
+    if let Ok(seconds) = text.parse::<i64>() {
+        return Some(Timestamp(seconds.checked_mul(SECOND_MS)?));
+    }
+    if let Ok(instant) = text.parse::<jiff::Timestamp>() {
+        return Some(Timestamp(instant.as_millisecond()));
+    }
+    let date: jiff::civil::Date = text.parse().ok()?;
+    Some(Timestamp(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond()))
+}
+
+/// Reads a length of time, such as `7d`, `12h`, `30m` or `45s`, in milliseconds.
+pub fn length_ms(text: &str) -> Option<i64> {
+    let unit = match text.chars().next_back()? {
+        'd' => DAY_MS,
+        'h' => HOUR_MS,
+        'm' => 60 * SECOND_MS,
+        's' => SECOND_MS,
+        _ => return None,
+    };
+    let number: i64 = text[..text.len() - 1].parse().ok()?;
+    number.checked_mul(unit).filter(|ms| *ms >= 0)
+}
+
 impl Timestamp {
     /// The instant in whole seconds, rounded towards the past.
     pub fn seconds(self) -> i64 {

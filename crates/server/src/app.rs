@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use metastore::{CredentialTable, Metastore};
+use model::{ProjectId, Timestamp};
 use query::Engine;
 use store::Store;
 
+use crate::callers::Callers;
 use crate::config::Settings;
 use crate::queue::Queues;
 
@@ -18,9 +20,14 @@ pub(crate) struct App {
     pub engine: Engine,
     credentials: RwLock<Arc<CredentialTable>>,
     pub counts: Counts,
+    pub callers: Callers,
     pub settings: Settings,
     pub queries: Queues,
     pub exports: Queues,
+    /// Bytes of bodies that may be held while they arrive.
+    pub receiving: Arc<tokio::sync::Semaphore>,
+    /// Bodies that may be unpacked now.
+    pub unpacking: tokio::sync::Semaphore,
     /// Bytes of requests that may be decoded now.
     pub decoding: tokio::sync::Semaphore,
 }
@@ -49,9 +56,12 @@ impl App {
             store,
             credentials,
             counts: Counts::default(),
+            callers: Callers::default(),
             settings,
             queries,
             exports,
+            receiving: Arc::new(tokio::sync::Semaphore::new(crate::ingest::RECEIVING_BYTES_MAX)),
+            unpacking: tokio::sync::Semaphore::new(crate::ingest::UNPACKING_MAX),
             decoding: tokio::sync::Semaphore::new(crate::ingest::DECODING_BYTES_MAX),
         })
     }
@@ -77,6 +87,15 @@ impl App {
         self.counts.leaked_secrets.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(project.id = %secret.project, "an API secret was sent in the place of the project token: reset it");
         true
+    }
+
+    /// The project of a token, and a count where the token was reset and still takes events.
+    pub(crate) fn project_of_token(&self, table: &CredentialTable, token: &str, now: Timestamp) -> Option<ProjectId> {
+        let project = table.project_of_token(token, now)?;
+        if table.tokens.get(token).is_some_and(|entry| entry.ends_at.is_some()) {
+            self.callers.note_alias(token);
+        }
+        Some(project)
     }
 
     /// Counts an event whose token nobody owns.

@@ -4,17 +4,18 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use metastore::{CredentialTable, Legacy, Project, sha256};
-use model::{AccessRight, ProjectId, Role, Timestamp};
+use metastore::{CallerKey, Credential, CredentialTable, Legacy, Outcome, Project, sha256};
+use model::{AccessRight, ProjectId, Timestamp};
 use subtle::ConstantTimeEq;
 use wire::params::Params;
 use wire::signature::{self, SignatureError};
 
 use crate::app::App;
 use crate::ingest::Unread;
-use crate::listen::AsSent;
+use crate::listen::{AsSent, Peer};
 use crate::queue::Place;
 use crate::{clock, compress, ingest};
 
@@ -27,8 +28,8 @@ pub(crate) struct ReadAccess {
     pub params: Params,
     /// Path and query, for error bodies.
     pub request: String,
-    /// The key of a signed request or secret; its revocation ends a running export.
-    pub api_key: Option<String>,
+    /// What opened it; its revocation ends a running export.
+    credential: Credential,
     /// Whether the client takes gzip.
     pub gzip: bool,
     /// A place among the project's running reports.
@@ -37,15 +38,75 @@ pub(crate) struct ReadAccess {
 }
 
 impl ReadAccess {
-    /// Whether the key that proved this access is still live.
+    /// Whether the credential that proved this access still opens the project.
     pub(crate) fn is_live(&self) -> bool {
-        let table = self.app.credentials();
-        self.api_key.as_ref().is_none_or(|key| table.keys.get(key).is_some_and(|key| key.revoked_at.is_none()))
+        self.app.credentials().is_live(&self.credential, self.project.id, clock::now())
+    }
+
+    /// The answer to a request whose credential died while it waited or ran.
+    pub(crate) fn ended(&self) -> Response {
+        let day = &model::profile::wall_time(clock::now())[..10];
+        error(401, &self.request, &format!("credential revoked on {day}; ask the project's owner"))
     }
 }
 
-/// A refusal: status and text.
-pub(crate) struct Refusal(pub u16, pub String);
+/// A refusal: status and text, and which revoked credential knocked, where one did.
+pub(crate) struct Refusal {
+    pub status: u16,
+    pub text: String,
+    pub knocked: Option<Use>,
+}
+
+impl Refusal {
+    fn new(status: u16, text: impl Into<String>) -> Self {
+        Self { status, text: text.into(), knocked: None }
+    }
+}
+
+/// A credential in use: of which project, which one, and how it was presented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Use {
+    pub project: ProjectId,
+    pub credential: String,
+    pub scheme: &'static str,
+}
+
+/// Who is at the other end.
+pub(crate) struct Client {
+    pub address: std::net::IpAddr,
+    /// Over TLS, or from this machine.
+    is_private: bool,
+    user_agent: String,
+}
+
+impl Client {
+    /// Whoever sent a request: the other end of the connection, or what a proxy on this machine says that it is.
+    pub(crate) fn of(parts: &Parts) -> Self {
+        let peer = parts.extensions.get::<Peer>().copied();
+        let (connected, is_tls) = peer.map_or((std::net::Ipv4Addr::UNSPECIFIED.into(), false), |peer| (peer.address.ip(), peer.is_tls));
+        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let by_proxy = |name: &str| header(name).filter(|_| connected.is_loopback());
+        let forwarded = by_proxy("x-forwarded-for").and_then(|list| list.rsplit(',').next()).or_else(|| by_proxy("x-real-ip"));
+        let address = forwarded.and_then(|address| address.trim().parse().ok()).unwrap_or(connected);
+        let is_private = is_tls || address.is_loopback() || by_proxy("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+        let user_agent = header("user-agent").unwrap_or_default().chars().take(200).collect();
+        Self { address, is_private, user_agent }
+    }
+
+    /// Counts a use of a credential.
+    pub(crate) fn note(&self, app: &App, by: Use, outcome: Outcome, endpoint: &str, now: Timestamp) {
+        let Use { project, credential, scheme } = by;
+        let (address, user_agent) = (self.address.to_string(), self.user_agent.clone());
+        app.callers.note(CallerKey { project, credential, outcome, scheme, endpoint: endpoint.to_owned(), address, user_agent }, now);
+    }
+}
+
+/// What proved itself.
+struct Proof {
+    project: ProjectId,
+    credential: Credential,
+    by: Use,
+}
 
 /// What a client is asked for with a 401.
 pub(crate) const CHALLENGE: &str = "Basic realm=\"sluice\"";
@@ -64,11 +125,17 @@ impl FromRequest<Arc<App>> for ReadAccess {
             Unread::TooLarge => error(413, &shown, &format!("request exceeds max limit of {BODY_BYTES_MAX} bytes")),
             Unread::Broken => error(408, &shown, "the body did not arrive in time"),
         })?;
-        let params = Params::parse(uri.query().unwrap_or_default(), Some(&body).filter(|body| !body.is_empty()).map(|body| &body[..]));
+        let params = Params::parse(uri.query().unwrap_or_default(), Some(&body[..]).filter(|body| !body.is_empty()));
+        drop(body);
         let (names, right) = crate::routes::knows(uri.path());
         let table = app.credentials();
-        let proof = prove_read(&table, &parts.headers, &params, names, right, clock::now());
-        let (project, api_key) = proof.map_err(|Refusal(status, text)| error(status, &shown, &text))?;
+        let (client, now) = (Client::of(&parts), clock::now());
+        let proof = prove_read(&table, &client, &parts.headers, &params, names, right, now);
+        let Proof { project, credential, by } = proof.map_err(|Refusal { status, text, knocked }| {
+            knocked.into_iter().for_each(|by| client.note(app, by, Outcome::Revoked, uri.path(), now));
+            error(status, &shown, &text)
+        })?;
+        client.note(app, by, Outcome::Accepted, uri.path(), now);
         let Some(project) = table.projects.get(&project).cloned() else { return Err(error(403, &shown, "unknown project")) };
         let queue = if right == AccessRight::Export { &app.exports } else { &app.queries };
         let place = queue.place(project.id).await.map_err(|text| {
@@ -81,7 +148,9 @@ impl FromRequest<Arc<App>> for ReadAccess {
             response
         })?;
         let gzip = compress::is_asked(&parts.headers);
-        Ok(Self { project, params, request: shown, api_key, gzip, _place: place, app: app.clone() })
+        let access = Self { project, params, request: shown, credential, gzip, _place: place, app: app.clone() };
+        // It may have waited for its place longer than its credential lived.
+        if access.is_live() { Ok(access) } else { Err(access.ended()) }
     }
 }
 
@@ -97,99 +166,193 @@ pub(crate) fn error(status: u16, request: &str, text: &str) -> Response {
 
 fn prove_read(
     table: &CredentialTable,
+    client: &Client,
     headers: &HeaderMap,
     params: &Params,
     names: &[&str],
     right: AccessRight,
     now: Timestamp,
-) -> Result<(ProjectId, Option<String>), Refusal> {
+) -> Result<Proof, Refusal> {
+    let project_id = params.filled("project_id");
     if params.get("sig").is_some() {
-        return signed(table, params, names, right, now).map(|(project, key)| (project, Some(key)));
+        return signed(table, client, params, names, right, now);
+    }
+    if let Some(token) = bearer(headers) {
+        return bearer_of(table, client, token, project_id, right, now);
     }
     match basic(headers) {
-        None => Err(Refusal(401, "a signature, an API secret or a service account is needed".to_owned())),
-        Some(credential) => match credential {
-            Basic::Secret(secret) => {
-                let (project, api_key) = secret_of(table, &secret, params, now)?;
-                if !table.keys.get(&api_key).is_some_and(|key| key.rights.contains(&right)) {
-                    return Err(Refusal(403, format!("this API key has no right `{}`", right.as_str())));
-                }
-                Ok((project, Some(api_key)))
-            }
-            Basic::Account(user, secret) => account(table, &user, &secret, params.filled("project_id"), now).map(|project| (project, None)),
-        },
+        None => Err(Refusal::new(401, "a signature, an API secret or a service account is needed")),
+        Some(Basic::Secret(secret)) => secret_of(table, client, &secret, project_id, right, now),
+        Some(Basic::Account(user, secret)) => account(table, client, &user, &secret, project_id, Some(right), now),
     }
+}
+
+/// What holds for every credential, once it proved itself.
+fn may_enter(table: &CredentialTable, client: &Client, project: ProjectId) -> Result<(), Refusal> {
+    let Some(project) = table.projects.get(&project) else { return Err(Refusal::new(403, "unknown project")) };
+    if project.suspended_at.is_some() {
+        let text = "credentials wait since a backup was restored; the project's owner has to confirm or reset them";
+        return Err(Refusal::new(401, text));
+    }
+    if project.requires_tls && !client.is_private {
+        return Err(Refusal::new(403, "this project takes secrets over TLS only"));
+    }
+    Ok(())
+}
+
+fn has_right(rights: &[AccessRight], right: AccessRight, what: &str) -> Result<(), Refusal> {
+    if rights.contains(&right) { Ok(()) } else { Err(Refusal::new(403, format!("{what} has no right `{}`", right.as_str()))) }
+}
+
+fn key_use(key: &metastore::KeyEntry, scheme: &'static str) -> Use {
+    Use { project: key.project, credential: format!("key {}", key.key_id), scheme }
+}
+
+/// What holds for a key, once its secret proved itself.
+fn key_may(
+    table: &CredentialTable,
+    client: &Client,
+    key: &metastore::KeyEntry,
+    project_id: Option<&str>,
+    right: AccessRight,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    if key.expires_at.is_some_and(|at| at <= now) {
+        return Err(Refusal::new(401, "this API key has expired"));
+    }
+    if project_id.is_some_and(|id| id != key.project.to_string()) {
+        return Err(Refusal::new(403, "Credentials in request did not match project_id URL parameter"));
+    }
+    may_enter(table, client, key.project)?;
+    if !key.networks.is_empty() && !key.networks.contains(client.address) {
+        return Err(Refusal::new(403, "this API key may not be used from this network"));
+    }
+    has_right(&key.rights, right, "this API key")
 }
 
 fn signed(
     table: &CredentialTable,
+    client: &Client,
     params: &Params,
     names: &[&str],
     right: AccessRight,
     now: Timestamp,
-) -> Result<(ProjectId, String), Refusal> {
-    let invalid = || Refusal(400, SignatureError::Invalid.to_string());
+) -> Result<Proof, Refusal> {
+    let invalid = || Refusal::new(400, SignatureError::Invalid.to_string());
     let api_key = params.get("api_key").unwrap_or_default().to_owned();
     let Some(key) = table.keys.get(&api_key) else {
         // The same work as for a known key, so that timing names none.
         let _ = signature::fits(params, "unknown");
         return Err(invalid());
     };
-    if let Some(at) = key.revoked_at {
-        return Err(revoked(at));
+    if let Some(at) = key.dead_since(now) {
+        return Err(revoked(at, key_use(key, "signature")));
     }
     let Some(secret) = &key.secret else {
+        let _ = signature::fits(params, "unknown");
         return Err(if key.legacy == Legacy::Off {
             invalid()
         } else {
-            Refusal(503, "signatures cannot be checked: the key file is missing".to_owned())
+            Refusal::new(503, "signatures cannot be checked: the key file is missing")
         });
     };
-    signature::check(params, names, secret.expose(), now, key.lifetime_max_ms).map_err(|error| Refusal(400, error.to_string()))?;
-    if key.expires_at.is_some_and(|at| at <= now) {
-        return Err(Refusal(401, "this API key has expired".to_owned()));
-    }
-    if params.filled("project_id").is_some_and(|id| id != key.project.to_string()) {
-        return Err(Refusal(403, "Credentials in request did not match project_id URL parameter".to_owned()));
-    }
-    if !key.rights.contains(&right) {
-        return Err(Refusal(403, format!("this API key has no right `{}`", right.as_str())));
-    }
-    Ok((key.project, api_key))
+    signature::check(params, names, secret.expose(), now, key.lifetime_max_ms).map_err(|error| Refusal::new(400, error.to_string()))?;
+    key_may(table, client, key, params.filled("project_id"), right, now)?;
+    Ok(Proof { project: key.project, by: key_use(key, "signature"), credential: Credential::Key(api_key) })
 }
 
-fn revoked(at: Timestamp) -> Refusal {
+fn revoked(at: Timestamp, by: Use) -> Refusal {
     let day = model::profile::wall_time(at);
-    Refusal(401, format!("credential revoked on {}; ask the project's owner", &day[..10]))
+    Refusal { knocked: Some(by), ..Refusal::new(401, format!("credential revoked on {}; ask the project's owner", &day[..10])) }
 }
 
-fn secret_of(table: &CredentialTable, secret: &str, params: &Params, now: Timestamp) -> Result<(ProjectId, String), Refusal> {
-    let Some(entry) = table.secrets.get(&sha256(secret.as_bytes())) else { return Err(Refusal(401, BAD_SECRET.to_owned())) };
-    if let Some(at) = entry.revoked_at {
-        return Err(revoked(at));
+fn secret_of(
+    table: &CredentialTable,
+    client: &Client,
+    secret: &str,
+    project_id: Option<&str>,
+    right: AccessRight,
+    now: Timestamp,
+) -> Result<Proof, Refusal> {
+    let found = table.secrets.get(&sha256(secret.as_bytes())).and_then(|entry| Some((entry, table.keys.get(&entry.api_key)?)));
+    let Some((entry, key)) = found else { return Err(Refusal::new(401, BAD_SECRET)) };
+    if let Some(at) = key.dead_since(now) {
+        return Err(revoked(at, key_use(key, "basic")));
     }
-    if table.keys.get(&entry.api_key).and_then(|key| key.expires_at).is_some_and(|at| at <= now) {
-        return Err(Refusal(401, "this API key has expired".to_owned()));
-    }
-    if params.filled("project_id").is_some_and(|id| id != entry.project.to_string()) {
-        return Err(Refusal(403, "Credentials in request did not match project_id URL parameter".to_owned()));
-    }
-    Ok((entry.project, entry.api_key.clone()))
+    key_may(table, client, key, project_id, right, now)?;
+    Ok(Proof { project: key.project, by: key_use(key, "basic"), credential: Credential::Key(entry.api_key.clone()) })
 }
 
-fn account(table: &CredentialTable, user: &str, secret: &str, project_id: Option<&str>, now: Timestamp) -> Result<ProjectId, Refusal> {
+/// A service account; without `right` whatever it is for.
+fn account(
+    table: &CredentialTable,
+    client: &Client,
+    user: &str,
+    secret: &str,
+    project_id: Option<&str>,
+    right: Option<AccessRight>,
+    now: Timestamp,
+) -> Result<Proof, Refusal> {
     let found = table.service_accounts.get(user);
     let given = sha256(secret.as_bytes());
     let proven = bool::from(found.map_or([0; 32], |account| account.secret_sha256).ct_eq(&given)) && found.is_some();
-    let live = |account: &&metastore::ServiceAccountEntry| account.revoked_at.is_none() && account.expires_at.is_none_or(|at| at > now);
-    let Some(account) = found.filter(|_| proven).filter(live) else {
-        return Err(Refusal(401, "Invalid service account credentials".to_owned()));
+    let Some(account) = found.filter(|_| proven) else {
+        return Err(Refusal::new(401, "Invalid service account credentials"));
     };
-    match project_id {
-        None => Err(Refusal(400, "project_id is a required parameter".to_owned())),
-        Some(id) if id == account.project.to_string() => Ok(account.project),
-        Some(_) => Err(Refusal(403, "the service account is not a project member".to_owned())),
+    let by = Use { project: account.project, credential: format!("service account {user}"), scheme: "basic" };
+    if let Some(at) = account.revoked_at {
+        return Err(revoked(at, by));
     }
+    if account.expires_at.is_some_and(|at| at <= now) {
+        return Err(Refusal::new(401, "Invalid service account credentials"));
+    }
+    match project_id {
+        None => return Err(Refusal::new(400, "project_id is a required parameter")),
+        Some(id) if id != account.project.to_string() => {
+            return Err(Refusal::new(403, "the service account is not a project member"));
+        }
+        Some(_) => {}
+    }
+    may_enter(table, client, account.project)?;
+    if let Some(right) = right {
+        has_right(account.role.rights(), right, &format!("the role {}", account.role.as_str()))?;
+    }
+    Ok(Proof { project: account.project, by, credential: Credential::ServiceAccount(user.to_owned()) })
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// A person's bearer token, which may what the person may in the project.
+fn bearer_of(
+    table: &CredentialTable,
+    client: &Client,
+    token: &str,
+    project_id: Option<&str>,
+    right: AccessRight,
+    now: Timestamp,
+) -> Result<Proof, Refusal> {
+    let hash = sha256(token.as_bytes());
+    let Some(entry) = table.bearer_tokens.get(&hash) else { return Err(Refusal::new(401, "Invalid bearer token")) };
+    let project = project_id.and_then(|id| id.parse().ok()).map(ProjectId);
+    if let Some(at) = entry.revoked_at {
+        let by = |project| Use { project, credential: format!("bearer token {}", entry.id), scheme: "bearer" };
+        let known = project.filter(|project| table.members.contains_key(&(entry.account, *project)));
+        return Err(Refusal { knocked: known.map(by), ..revoked(at, by(ProjectId(0))) });
+    }
+    if entry.expires_at.is_some_and(|at| at <= now) {
+        return Err(Refusal::new(401, "Invalid bearer token"));
+    }
+    let Some(project) = project else { return Err(Refusal::new(400, "project_id is a required parameter")) };
+    let Some(role) = table.members.get(&(entry.account, project)) else {
+        return Err(Refusal::new(403, "the account is not a project member"));
+    };
+    may_enter(table, client, project)?;
+    has_right(role.rights(), right, &format!("the role {}", role.as_str()))?;
+    let by = Use { project, credential: format!("bearer token {}", entry.id), scheme: "bearer" };
+    Ok(Proof { project, by, credential: Credential::Bearer(hash) })
 }
 
 /// A Basic credential as it was meant.
@@ -225,38 +388,44 @@ pub(crate) struct Writer {
     pub project: Option<ProjectId>,
     /// Beyond the public token.
     pub authenticated: bool,
+    /// The credential, where there is one beyond the public token.
+    pub by: Option<Use>,
 }
 
 /// Proves a writer of `/import`. `options` may come from the query or from the form body.
 pub(crate) fn prove_import(
     table: &CredentialTable,
+    client: &Client,
     headers: &HeaderMap,
     api_key: Option<&str>,
     project_id: Option<&str>,
     now: Timestamp,
 ) -> Result<Writer, Refusal> {
-    let authenticated = |project| Writer { project: Some(project), authenticated: true };
-    let public = |project| Writer { project: Some(project), authenticated: false };
-    let params = Params::parse(&project_id.map(|id| format!("project_id={}", wire::params::encode(id))).unwrap_or_default(), None);
+    const RIGHT: AccessRight = AccessRight::Import;
+    let authenticated = |proof: Proof| Writer { project: Some(proof.project), authenticated: true, by: Some(proof.by) };
+    let public = |project, by| Writer { project: Some(project), authenticated: false, by };
+    if let Some(token) = bearer(headers) {
+        return bearer_of(table, client, token, project_id, RIGHT, now).map(authenticated);
+    }
     match basic(headers) {
-        Some(Basic::Secret(value)) => match table.tokens.get(&value) {
-            Some(project) => Ok(public(*project)),
-            None => secret_of(table, &value, &params, now).map(|(project, _)| authenticated(project)),
+        Some(Basic::Secret(value)) => match table.project_of_token(&value, now) {
+            Some(project) => Ok(public(project, None)),
+            None => secret_of(table, client, &value, project_id, RIGHT, now).map(authenticated),
         },
-        Some(Basic::Account(user, secret)) => match account(table, &user, &secret, project_id, now) {
-            Err(Refusal(400, _)) => Err(Refusal(401, BAD_SECRET.to_owned())),
-            Err(Refusal(401, _)) => Err(Refusal(401, "Invalid credentials".to_owned())),
-            Ok(_) if table.service_accounts.get(&user).is_some_and(|account| account.role < Role::Admin) => {
-                Err(Refusal(403, "the service account needs the role admin or owner to import".to_owned()))
+        Some(Basic::Account(user, secret)) => match account(table, client, &user, &secret, project_id, None, now) {
+            Err(Refusal { status: 400, .. }) => Err(Refusal::new(401, BAD_SECRET)),
+            Err(Refusal { status: 401, knocked: None, .. }) => Err(Refusal::new(401, "Invalid credentials")),
+            Ok(_) if table.service_accounts.get(&user).is_some_and(|account| !account.role.rights().contains(&RIGHT)) => {
+                Err(Refusal::new(403, "the service account needs the role admin or owner to import"))
             }
             other => other.map(authenticated),
         },
         None => match api_key.and_then(|key| table.keys.get(key)) {
-            Some(key) => match key.revoked_at {
-                Some(at) => Err(revoked(at)),
-                None => Ok(public(key.project)),
+            Some(key) => match key.dead_since(now) {
+                Some(at) => Err(revoked(at, key_use(key, "api_key"))),
+                None => Ok(public(key.project, Some(key_use(key, "api_key")))),
             },
-            None => Err(Refusal(401, "Invalid credentials".to_owned())),
+            None => Err(Refusal::new(401, "Invalid credentials")),
         },
     }
 }

@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
-use crate::admin::{self, Command, ProjectCreate};
+use crate::admin::{self, Command};
 use crate::{clock, config, serve};
 
 /// Self-hosted product analytics that speaks Mixpanel's wire.
 #[derive(Parser)]
 #[command(name = "sluice", version)]
 struct Cli {
+    #[command(flatten)]
+    data: Data,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -20,13 +22,13 @@ struct Cli {
 #[derive(Args)]
 struct Data {
     /// The data directory; SLUICE_DATA where it is not given.
-    #[arg(long)]
+    #[arg(long, global = true)]
     data: Option<PathBuf>,
     /// The key file, by default beside the data directory.
-    #[arg(long)]
+    #[arg(long, global = true)]
     key_file: Option<PathBuf>,
     /// Answer in JSON.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
 }
 
@@ -34,8 +36,6 @@ struct Data {
 enum Verb {
     /// Run the server.
     Serve {
-        #[command(flatten)]
-        data: Data,
         #[command(flatten)]
         listen: config::ListenFlags,
         /// Settings that override the built-in ones (sluice.default.toml).
@@ -48,29 +48,6 @@ enum Verb {
         #[arg(long)]
         allow_weak: bool,
     },
-    /// Make the first account with the setup code.
-    Setup {
-        #[command(flatten)]
-        data: Data,
-        #[arg(long)]
-        code: String,
-        #[arg(long)]
-        email: String,
-        #[arg(long, required = true)]
-        password_stdin: bool,
-    },
-    /// Accounts.
-    #[command(subcommand)]
-    Account(AccountVerb),
-    /// Projects.
-    #[command(subcommand)]
-    Project(ProjectVerb),
-    /// API key and API secret of a project.
-    #[command(subcommand)]
-    Credentials(CredentialsVerb),
-    /// Service accounts.
-    #[command(subcommand)]
-    ServiceAccount(ServiceAccountVerb),
     /// Sign a URL.
     Sign {
         #[arg(long)]
@@ -78,119 +55,70 @@ enum Verb {
         #[arg(long, required = true)]
         api_secret_stdin: bool,
         /// Seconds until it expires.
-        #[arg(long, default_value_t = 600)]
+        #[arg(long, default_value_t = 600, allow_negative_numbers = true)]
         lifetime: i64,
         method: String,
         url: String,
     },
-    /// What the running server holds.
-    Status {
-        #[command(flatten)]
-        data: Data,
-    },
-}
-
-#[derive(Subcommand)]
-enum AccountVerb {
-    /// Make an account.
-    Create {
-        #[command(flatten)]
-        data: Data,
-        #[arg(long)]
-        email: String,
-        #[arg(long, required = true)]
-        password_stdin: bool,
-    },
-}
-
-#[derive(Subcommand)]
-enum ProjectVerb {
-    /// Make a project; prints project_id, token, api_key, api_secret.
-    Create {
-        #[command(flatten)]
-        data: Data,
-        #[command(flatten)]
-        project: Box<ProjectCreate>,
-    },
-    /// List projects.
-    List {
-        #[command(flatten)]
-        data: Data,
-    },
-}
-
-#[derive(Subcommand)]
-enum CredentialsVerb {
-    /// Clear API key and API secret at once, never the token; prints the new pair. Owners only.
-    Reset {
-        #[command(flatten)]
-        data: Data,
-        #[arg(long)]
-        project: i64,
-        /// E-mail address of an owner's account.
-        #[arg(long = "as")]
-        account: String,
-    },
-}
-
-#[derive(Subcommand)]
-enum ServiceAccountVerb {
-    /// Make a service account; prints username and secret, the secret only this once.
-    Create {
-        #[command(flatten)]
-        data: Data,
-        #[arg(long)]
-        project: i64,
-        #[arg(long)]
-        name: String,
-        /// consumer, analyst, admin or owner.
-        #[arg(long, default_value = "analyst")]
-        role: String,
-        #[arg(long)]
-        username: Option<String>,
-        #[arg(long)]
-        secret_stdin: bool,
-    },
+    /// Put a backup in the place of the data directory; what was there is moved aside. Stop the server first.
+    Restore { file: PathBuf },
+    #[command(flatten)]
+    Command(Command),
 }
 
 /// Reads the command line and does what it says.
 pub(crate) fn run() -> Result<(), String> {
-    match Cli::parse().verb {
-        Verb::Serve { data, listen, config, demo, allow_weak } => {
+    let Cli { data, verb } = Cli::parse();
+    let answer = match verb {
+        Verb::Serve { listen, config, demo, allow_weak } => {
             let mut settings = config::Settings::read(config.as_deref())?;
             settings.listen(listen)?;
-            serve::run(&config::data_dir(data.data)?, settings, data.key_file, serve::Allowed { demo, weak: allow_weak })
+            return serve::run(&config::data_dir(data.data)?, settings, data.key_file, serve::Allowed { demo, weak: allow_weak });
         }
-        Verb::Setup { data, code, email, .. } => call(data, Command::SetupRedeem { code, email, password: stdin()? }),
-        Verb::Account(AccountVerb::Create { data, email, .. }) => call(data, Command::AccountCreate { email, password: stdin()? }),
-        Verb::Project(ProjectVerb::Create { data, project }) => call(data, Command::ProjectCreate(project)),
-        Verb::Project(ProjectVerb::List { data }) => call(data, Command::ProjectList),
-        Verb::Credentials(CredentialsVerb::Reset { data, project, account }) => call(data, Command::CredentialsReset { project, account }),
-        Verb::ServiceAccount(ServiceAccountVerb::Create { data, project, name, role, username, secret_stdin }) => {
-            let secret = if secret_stdin { Some(stdin()?) } else { None };
-            call(data, Command::ServiceAccountCreate { project, name, role, username, secret })
+        Verb::Sign { api_key, lifetime, method, url, .. } => {
+            let secret = stdin()?;
+            if secret.is_empty() {
+                return Err("the API secret is expected on standard input".to_owned());
+            }
+            if !["GET", "POST"].contains(&method.to_ascii_uppercase().as_str()) {
+                return Err(format!("reports are read by GET or POST, not by {method}"));
+            }
+            if !url.starts_with("http://") && !url.starts_with("https://") && !url.starts_with('/') {
+                return Err(format!("`{url}` is no URL"));
+            }
+            if lifetime < 1 {
+                return Err("a lifetime is a number of seconds from 1 on".to_owned());
+            }
+            println!("{}", wire::signature::sign_url(&url, &api_key, &secret, clock::now().seconds().saturating_add(lifetime)));
+            return Ok(());
         }
-        Verb::Sign { api_key, lifetime, url, .. } => {
-            println!("{}", wire::signature::sign_url(&url, &api_key, &stdin()?, clock::now().seconds() + lifetime));
-            Ok(())
+        Verb::Restore { file } => admin::restore(&config::data_dir(data.data)?, data.key_file, &file)?,
+        Verb::Command(mut command) => {
+            command.read_secrets(stdin)?;
+            admin::call(&config::data_dir(data.data)?, data.key_file, &command)?
         }
-        Verb::Status { data } => call(data, Command::Status),
-    }
-}
-
-fn call(data: Data, command: Command) -> Result<(), String> {
-    let answer = admin::call(&config::data_dir(data.data)?, data.key_file, &command)?;
+    };
     if data.json {
         println!("{answer}");
     } else {
         print_plain(&answer);
+        if ["api_secret", "secret", "bearer_token"].iter().any(|name| answer.get(name).is_some()) {
+            eprintln!("never share this API secret or send it over email");
+        }
     }
     Ok(())
 }
 
 fn print_plain(answer: &Value) {
     match answer {
-        Value::Array(rows) => rows.iter().for_each(print_plain),
+        Value::Array(rows) => {
+            for (index, row) in rows.iter().enumerate() {
+                if index > 0 {
+                    println!();
+                }
+                print_plain(row);
+            }
+        }
         Value::Object(fields) => {
             for (name, value) in fields {
                 println!("{name}\t{}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));

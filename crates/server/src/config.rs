@@ -104,7 +104,12 @@ impl Settings {
             }
         }
         let shown = path.map_or_else(|| "settings".to_owned(), |path| path.display().to_string());
-        settings.try_into().map_err(|error: toml::de::Error| format!("{shown}: {}", error.message()))
+        let settings: Self = settings.try_into().map_err(|error: toml::de::Error| format!("{shown}: {}", error.message()))?;
+        let most = tokio::sync::Semaphore::MAX_PERMITS;
+        if !(1..=most).contains(&settings.listen.connections_max) {
+            return Err(format!("{shown}: listen.connections_max must be a number from 1 to {most}"));
+        }
+        Ok(settings)
     }
 
     /// Takes what the command line says.
@@ -202,6 +207,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_an_error() {
+        assert!(read("[listen]\nconnections_max = 0\n").unwrap_err().contains("connections_max"));
         assert!(read("[queries]\nconcurent_max = 9\n").unwrap_err().contains("concurent_max"));
         assert!(read("[querys]\n").unwrap_err().contains("querys"));
         assert!(read("[listen]\naddress = 8080\n").is_err());

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use metastore::{Metastore, NewProject};
+use metastore::{By, Metastore, NewProject};
 use model::profile::{ProfileKey, ProfileOp, ProfileUpdate};
 use model::time::DAY_MS;
 use model::value::Properties;
@@ -23,7 +23,7 @@ pub(crate) async fn prepare(metastore: &Metastore, store: &Store, address: Socke
         Some(project) => project,
         None => {
             let new = NewProject { name: "Demo".to_owned(), timezone: "UTC".to_owned(), ..NewProject::default() };
-            metastore.create_project(&new, clock::now()).map_err(text)?.0
+            metastore.create_project(&new, &By::console(clock::now())).map_err(text)?.0
         }
     };
     // Profiles come last: without them the first run was cut short, and what it sent counts once.
@@ -32,7 +32,7 @@ pub(crate) async fn prepare(metastore: &Metastore, store: &Store, address: Socke
     if snapshot.profile(&last).map_err(|error| error.to_string())?.is_none() {
         fill(store, project.id).await.map_err(|error| error.to_string())?;
     }
-    let Some(pair) = metastore.reveal_first_key(project.id).map_err(text)? else { return Ok(String::new()) };
+    let Ok(pair) = metastore.reveal_key(project.id, None, &By::console(clock::now())) else { return Ok(String::new()) };
     let (token, key, secret) = (&project.token, &pair.api_key, pair.api_secret.expose());
     let sluice = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_else(|_| "sluice".to_owned());
     let base = format!("http://{address}");

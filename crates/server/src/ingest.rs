@@ -7,13 +7,12 @@ use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use metastore::CredentialTable;
-use model::{Event, ProfileUpdate, ProjectId};
+use metastore::{CredentialTable, Outcome};
+use model::{Event, ProfileUpdate, ProjectId, Timestamp};
 use store::StoreError;
 use wire::body::{BodyError, Limits};
 use wire::dialect::{Endpoint, Reply, identity_refused, reply};
@@ -21,11 +20,26 @@ use wire::track::{Record, Rejection, Rules};
 use wire::{body, engage, json, track};
 
 use crate::app::App;
-use crate::auth::{self, Refusal};
+use crate::auth::{self, Client, Refusal};
 use crate::clock;
-use crate::listen::Peer;
 
 const LIMITS: Limits = Limits { decoded_bytes_max: 10 * 1024 * 1024, records_max: 2000 };
+
+/// Bodies that are unpacked at a time.
+pub(crate) const UNPACKING_MAX: usize = 4;
+
+/// Longer bodies are decoded where they do not keep other requests waiting.
+const INLINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of bodies, beyond the first ones of each, that are held while they arrive.
+pub(crate) const RECEIVING_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// The first bytes of a body, which it always may bring: small requests never wait for long ones.
+const FIRST_BYTES: usize = 64 * 1024;
+
+/// Runs work that takes long away from the threads that serve connections.
+fn aside<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
+    if is_long { tokio::task::block_in_place(work) } else { work() }
+}
 
 /// Bytes of requests that are decoded and stored at a time.
 pub(crate) const DECODING_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -39,10 +53,26 @@ pub(crate) enum Unread {
     Broken,
 }
 
-/// Reads a whole body within a bound of bytes, of time, and of pauses.
-pub(crate) async fn collect(app: &App, body: Body, bytes_max: usize) -> Result<Bytes, Unread> {
+/// A body with its place among those that are held.
+pub(crate) struct Received {
+    pub bytes: Bytes,
+    _places: Vec<tokio::sync::OwnedSemaphorePermit>,
+}
+
+impl std::ops::Deref for Received {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads a whole body within a bound of bytes, of time, and of pauses. All bodies together are bounded too.
+pub(crate) async fn collect(app: &App, body: Body, bytes_max: usize) -> Result<Received, Unread> {
     let listen = &app.settings.listen;
+    let mut places = Vec::new();
     let read = async {
+        let mut held = FIRST_BYTES;
         let mut body = Limited::new(body, bytes_max);
         let mut whole = BytesMut::new();
         while let Some(frame) = tokio::time::timeout(listen.body_idle_timeout(), body.frame()).await.map_err(|_| Unread::Broken)? {
@@ -50,10 +80,19 @@ pub(crate) async fn collect(app: &App, body: Body, bytes_max: usize) -> Result<B
             if let Ok(data) = frame.into_data() {
                 whole.extend_from_slice(&data);
             }
+            if whole.len() > held {
+                // Room is taken for as much again as there is: a body asks a few times only.
+                let more = held.min(bytes_max);
+                let place = app.receiving.clone().acquire_many_owned(more as u32);
+                let place = tokio::time::timeout(listen.body_idle_timeout(), place).await.map_err(|_| Unread::Broken)?;
+                places.push(place.map_err(|_| Unread::Broken)?);
+                held += more;
+            }
         }
         Ok(whole.freeze())
     };
-    tokio::time::timeout(listen.body_timeout(), read).await.map_err(|_| Unread::Broken)?
+    let bytes = tokio::time::timeout(listen.body_timeout(), read).await.map_err(|_| Unread::Broken)??;
+    Ok(Received { bytes, _places: places })
 }
 
 /// Reads a body that nobody wants: a client that still sends it would take the answer for a broken connection.
@@ -80,18 +119,32 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         Err(Unread::Broken) if endpoint == Endpoint::Import => return respond(Reply::refused(408, "the body did not arrive in time")),
         Err(Unread::Broken) => return try_again(StatusCode::SERVICE_UNAVAILABLE.into_response()),
     };
-    // Records take several times the bytes that they had: so many are decoded at a time, the others wait as bytes.
-    let packed = sent.starts_with(&[0x1f, 0x8b]);
-    let bytes = (sent.len() * if packed { 8 } else { 1 }).clamp(1, DECODING_BYTES_MAX) as u32;
-    let _place = app.decoding.acquire_many(bytes).await;
+    // A few bytes of gzip may hold very many: a few bodies are unpacked at a time. Records take several times the bytes that they had: so
+    // many bytes are decoded at a time, the others wait as bytes.
+    let is_packed = sent.starts_with(&[0x1f, 0x8b]);
+    let unpacking = if is_packed { app.unpacking.acquire().await.ok() } else { None };
+    let plain = aside(is_packed, || body::unpack(&sent, LIMITS));
+    drop(sent);
+    let plain = match plain {
+        Ok(plain) => plain,
+        Err(error) => {
+            let (options, _) = body::decode(query, b"", LIMITS);
+            return respond(reply(endpoint, &options, 0, &[], Some(&error)));
+        }
+    };
+    let _place = app.decoding.acquire_many(plain.len().clamp(1, DECODING_BYTES_MAX) as u32).await;
+    drop(unpacking);
     let now = clock::now();
-    let (options, records) = body::decode(query, &sent, LIMITS);
+    let is_long = plain.len() > INLINE_BYTES_MAX;
+    let (options, records) = aside(is_long, || body::decode_plain(query, plain, LIMITS));
     let table = app.credentials();
-    let mut writer = auth::Writer { project: None, authenticated: false };
+    let client = Client::of(&parts);
+    let mut writer = auth::Writer { project: None, authenticated: false, by: None };
     if endpoint == Endpoint::Import {
-        match auth::prove_import(&table, &parts.headers, options.api_key.as_deref(), options.project_id.as_deref(), now) {
+        match auth::prove_import(&table, &client, &parts.headers, options.api_key.as_deref(), options.project_id.as_deref(), now) {
             Ok(proven) => writer = proven,
-            Err(Refusal(status, text)) => {
+            Err(Refusal { status, text, knocked }) => {
+                knocked.into_iter().for_each(|by| client.note(&app, by, Outcome::Revoked, parts.uri.path(), now));
                 let mut response = respond(Reply::refused(status, &text));
                 if status == 401 {
                     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(auth::CHALLENGE));
@@ -100,6 +153,9 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
             }
         }
     }
+    if let Some(by) = writer.by.take() {
+        client.note(&app, by, Outcome::Accepted, parts.uri.path(), now);
+    }
     let records = match records {
         Ok(records) => records,
         Err(error) => return redirected(&app, &options, respond(reply(endpoint, &options, 0, &[], Some(&error)))),
@@ -107,7 +163,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     if endpoint == Endpoint::Import && options.strict && records.iter().any(track::is_identity_verb) {
         return respond(identity_refused());
     }
-    let makes = Fresh { table: &table, project: writer.project, address: options.ip.then(|| address(&parts)).flatten() };
+    let makes = Fresh { table: &table, project: writer.project, address: options.ip.then_some(client.address), now };
     let rules = Rules {
         import: endpoint == Endpoint::Import,
         strict: options.strict,
@@ -130,7 +186,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         }
         if matches!(endpoint, Endpoint::Track | Endpoint::Import) {
             match track::event(index, record, rules, &makes) {
-                Record::Good { token, item } => match writer.project.or_else(|| table.tokens.get(&token).copied()) {
+                Record::Good { token, item } => match writer.project.or_else(|| app.project_of_token(&table, &token, now)) {
                     Some(project) => events.entry(project).or_default().push(item),
                     None if app.is_secret(&table, &token) => {
                         rejections.push(secret_in_place_of_token(index));
@@ -146,8 +202,8 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
             }
         } else {
             match engage::updates(index, &record, endpoint == Endpoint::Groups, options.is_long, now) {
-                Record::Good { token, item } => match table.tokens.get(&token) {
-                    Some(project) => updates.entry(*project).or_default().extend(item),
+                Record::Good { token, item } => match app.project_of_token(&table, &token, now) {
+                    Some(project) => updates.entry(project).or_default().extend(item),
                     None if app.is_secret(&table, &token) => {
                         rejections.push(secret_in_place_of_token(index));
                         continue;
@@ -197,6 +253,7 @@ struct Fresh<'a> {
     project: Option<ProjectId>,
     /// The sender's address, where the request asked for it with `ip=1`.
     address: Option<IpAddr>,
+    now: Timestamp,
 }
 
 impl track::Makes for Fresh<'_> {
@@ -207,7 +264,7 @@ impl track::Makes for Fresh<'_> {
     }
 
     fn sender_id(&self, token: &str) -> Option<String> {
-        let project = self.project.or_else(|| self.table.tokens.get(token).copied())?;
+        let project = self.project.or_else(|| self.table.project_of_token(token, self.now))?;
         // Under the project's own key: no list of all addresses tells whose hash it is.
         let key = self.table.projects.get(&project)?.hash_key.expose();
         let hash = metastore::sha256(&[key.as_bytes(), b" address ", self.address?.to_string().as_bytes()].concat());
@@ -218,14 +275,6 @@ impl track::Makes for Fresh<'_> {
 fn secret_in_place_of_token(index: usize) -> Rejection {
     let message = "an API secret stands in the place of the project token";
     Rejection { index, insert_id: String::new(), field: "properties.token".to_owned(), message: message.to_owned(), verbose: message }
-}
-
-/// The address of the client: of the connection, or what a proxy on this machine says that it is.
-fn address(parts: &Parts) -> Option<IpAddr> {
-    let peer = parts.extensions.get::<Peer>()?.0.ip();
-    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).filter(|_| peer.is_loopback());
-    let forwarded = header("x-forwarded-for").and_then(|list| list.rsplit(',').next()).or_else(|| header("x-real-ip"));
-    forwarded.and_then(|address| address.trim().parse().ok()).or(Some(peer))
 }
 
 /// The target of a redirect, where the settings name its host.

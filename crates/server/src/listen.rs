@@ -1,7 +1,10 @@
 //! The accept loop: timeouts for headers, any-case methods, normal paths, TLS, graceful shutdown.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,7 +13,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -20,11 +23,16 @@ use crate::tls::Certificate;
 /// Some SDKs put whole batches into the request line.
 const HEAD_BYTES_MAX: usize = 256 * 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+/// A client that takes nothing of its answer for so long is given up.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Who is at the other end of the connection, as an extension of every request.
 #[derive(Clone, Copy)]
-pub(crate) struct Peer(pub SocketAddr);
+pub(crate) struct Peer {
+    pub address: SocketAddr,
+    pub is_tls: bool,
+}
 
 /// The URI as it was sent, before its path was put into its normal form.
 #[derive(Clone)]
@@ -46,7 +54,11 @@ impl Listener {
     pub(crate) async fn serve(self, listener: TcpListener, mut shutdown: watch::Receiver<bool>) {
         let graceful = GracefulShutdown::new();
         loop {
-            let Ok(place) = self.room.clone().acquire_owned().await else { break };
+            let place = tokio::select! {
+                place = self.room.clone().acquire_owned() => place,
+                _ = shutdown.wait_for(|stop| *stop) => break,
+            };
+            let Ok(place) = place else { break };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 _ = shutdown.wait_for(|stop| *stop) => break,
@@ -60,12 +72,12 @@ impl Listener {
             let (this, watcher) = (self.clone(), graceful.watcher());
             tokio::spawn(async move {
                 match &this.certificate {
-                    None => this.connection(socket, Peer(peer), watcher).await,
+                    None => this.connection(socket, Peer { address: peer, is_tls: false }, watcher).await,
                     Some(certificate) => {
                         let acceptor = TlsAcceptor::from(certificate.current());
                         // Whoever cannot shake hands, or takes too long, is not served.
                         if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await {
-                            this.connection(stream, Peer(peer), watcher).await;
+                            this.connection(stream, Peer { address: peer, is_tls: true }, watcher).await;
                         }
                     }
                 }
@@ -97,8 +109,63 @@ impl Listener {
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_timeout)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Impatient::new(stream)), service);
         // A connection that breaks is its client's affair.
         let _ = watcher.watch(connection).await;
+    }
+}
+
+/// A stream whose writes fail where the other side takes nothing for too long.
+struct Impatient<S> {
+    stream: S,
+    waiting: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl<S> Impatient<S> {
+    fn new(stream: S) -> Self {
+        Self { stream, waiting: None }
+    }
+
+    /// Starts to wait where nothing goes on, and fails when that took too long.
+    fn watched<T>(&mut self, outcome: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.waiting = None;
+            return outcome;
+        }
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
+        ready!(waiting.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.watched(outcome, context)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.watched(outcome, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_flush(context);
+        self.watched(outcome, context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.watched(outcome, context)
     }
 }

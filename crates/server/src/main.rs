@@ -3,6 +3,8 @@
 mod admin;
 mod app;
 mod auth;
+mod backup;
+mod callers;
 mod cli;
 mod clock;
 mod compress;

@@ -59,6 +59,10 @@ fn answer(access: &ReadAccess, body: String) -> Response {
 
 /// An answer that is whole, as gzip where that is asked for and pays.
 fn packed(access: &ReadAccess, content_type: &'static str, body: String) -> Response {
+    // A reset is effective with its answer, for what runs too.
+    if !access.is_live() {
+        return access.ended();
+    }
     if !access.gzip || body.len() <= compress::PLAIN_BYTES_MAX {
         return ([(header::CONTENT_TYPE, content_type)], body).into_response();
     }
@@ -275,6 +279,15 @@ pub async fn engage(access: ReadAccess) -> Response {
     }
 }
 
+/// Whether events are taken.
+pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
+    if app.store.log_failed() {
+        return (axum::http::StatusCode::SERVICE_UNAVAILABLE, "the log cannot be written: see the server's log, and restart it\n")
+            .into_response();
+    }
+    "ok".into_response()
+}
+
 /// Prometheus text.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let stats = app.store.stats();
@@ -292,6 +305,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
         ("sluice_segment_rows", stats.segment_rows),
         ("sluice_segment_bytes", stats.segment_bytes),
         ("sluice_seal_failed", u64::from(app.store.seal_failed())),
+        ("sluice_log_failed", u64::from(app.store.log_failed())),
     ];
     let text: String = figures.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()

@@ -22,6 +22,8 @@ const READ_PREFIXES: [&str; 2] = ["/api/2.0", "/api/query"];
 pub(crate) const EXPORT: &str = "/api/2.0/export";
 /// Where the first account is made.
 pub(crate) const SETUP: &str = "/setup";
+const HEALTH: &str = "/health";
+const METRICS: &str = "/metrics";
 /// Where events are sent, for messages.
 pub(crate) const TRACK: &str = "/track";
 
@@ -34,8 +36,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
                 format!("Sluice takes events at {TRACK} and answers reports below {}. First run: {SETUP}\n", READ_PREFIXES[0])
             }),
         )
-        .route("/health", any(|| async { "ok" }))
-        .route("/metrics", any(reports::metrics))
+        .route(HEALTH, any(reports::health))
+        .route(METRICS, any(reports::metrics))
         .route(SETUP, any(setup::setup))
         .route("/flags", any(sdk::flags))
         .route("/flags/definitions", any(sdk::flag_definitions))
@@ -111,7 +113,12 @@ async fn cors(request: Request, next: Next) -> Response {
     let asked = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let private = request.headers().contains_key("access-control-request-private-network");
     let preflight = request.method() == Method::OPTIONS;
-    let is_read = READ_PREFIXES.iter().any(|prefix| request.uri().path().starts_with(prefix)) || request.uri().path() == SETUP;
+    let path = request.uri().path();
+    let is_read = READ_PREFIXES.iter().any(|prefix| path.starts_with(prefix));
+    if ["/", HEALTH, METRICS, SETUP].contains(&path) {
+        // Nothing here is for another site's page.
+        return next.run(request).await;
+    }
     let mut response = if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
     let headers = response.headers_mut();
     if let Some(origin) = origin {

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::config::{Settings, Tls};
 use crate::listen::Listener;
 use crate::tls::{self, Certificate};
-use crate::{admin, clock, demo, routes};
+use crate::{admin, callers, clock, demo, routes};
 
 /// What the operator asked for beyond the settings.
 #[derive(Clone, Copy)]
@@ -52,12 +52,17 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
     let _held = admin::hold(dir)?;
     let key_file = admin::key_file(dir, key);
     let first_run = !key_file.exists();
-    let metastore = Arc::new(Metastore::open(dir, &key_file).map_err(|error| error.to_string())?);
+    let metastore = Arc::new(Metastore::open(dir, &key_file, clock::now()).map_err(|error| error.to_string())?);
     if first_run && metastore.has_key_file() {
         println!("key file made: {} (without it no API secret can be read; keep a copy apart from backups)", key_file.display());
     }
     if !metastore.has_key_file() {
         eprintln!("the key file {} is missing: events are taken, signatures are answered 503", key_file.display());
+    }
+    for project in metastore.suspended_projects().map_err(|error| error.to_string())? {
+        eprintln!(
+            "the credentials of project {project} wait since a backup was restored: sluice credentials confirm --project {project} --as OWNER"
+        );
     }
     let weak = metastore.weak_projects().map_err(|error| error.to_string())?;
     if let Some(project) = weak.first().filter(|_| !allowed.weak && !settings.is_loopback()) {
@@ -96,6 +101,7 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
     };
     let app = Arc::new(App::new(metastore.clone(), store, settings).map_err(|error| error.to_string())?);
     admin::serve(dir, app.clone()).await.map_err(|error| format!("cannot open the command socket: {error}"))?;
+    let counting = tokio::spawn(callers::run(app.clone(), stopped.clone()));
     let listening = Listener { router: routes::router(app), ..listening };
     let mut servers = vec![tokio::spawn(listening.clone().serve(listener, stopped.clone()))];
     println!("listening on http://{address}");
@@ -132,6 +138,7 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
     for server in servers {
         let _ = server.await;
     }
+    let _ = counting.await;
     let _ = background.await;
     Ok(())
 }

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use metastore::By;
 use wire::params::Params;
 
 use crate::app::App;
@@ -27,7 +28,8 @@ pub(crate) async fn setup(State(app): State<Arc<App>>, request: Request) -> Resp
     let outcome = tokio::task::spawn_blocking(move || {
         let params = Params::parse("", Some(&body));
         let field = |name: &str| params.get(name).unwrap_or_default().to_owned();
-        let made = app.metastore.redeem_setup_code(field("code").trim(), field("email").trim(), &field("password"), clock::now());
+        let made =
+            app.metastore.redeem_setup_code(field("code").trim(), field("email").trim(), &field("password"), &By::console(clock::now()));
         made.and_then(|account| app.reload_credentials().map(|()| account))
     });
     match outcome.await {
@@ -40,7 +42,7 @@ pub(crate) async fn setup(State(app): State<Arc<App>>, request: Request) -> Resp
 const FORM: &str = r#"<form method="post">
 <label>Setup code <input name="code" autocomplete="off" required autofocus></label>
 <label>E-mail <input name="email" type="email" autocomplete="username" required></label>
-<label>Password <input name="password" type="password" autocomplete="new-password" minlength="12" required></label>
+<label>Password <input name="password" type="password" autocomplete="new-password" minlength="8" required></label>
 <button>Make the first account</button>
 </form>
 <p>The code stands on the console of <code>sluice serve</code>.</p>"#;

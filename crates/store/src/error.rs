@@ -28,6 +28,9 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The server stops: the work is done again later.
+    #[error("the server stops")]
+    Stopped,
     /// The metastore failed.
     #[error("{0}")]
     Metastore(String),

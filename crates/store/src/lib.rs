@@ -107,6 +107,31 @@ pub(crate) struct Shared {
     tail_rows: Arc<AtomicU64>,
     fresh_rows: Arc<AtomicU64>,
     failed: AtomicBool,
+    /// Compaction ends at the next chance.
+    stopping: AtomicBool,
+}
+
+/// See [`Store::hold_files`].
+pub struct FilesHeld<'s> {
+    _compacting: MutexGuard<'s, ()>,
+    _sealing: MutexGuard<'s, ()>,
+}
+
+/// Every file that a store keeps below a data directory, as names below it: the log first, in order, then the segments. A backup copies
+/// them in this order, and the metastore between log and segments.
+pub fn files(dir: &std::path::Path) -> std::io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let below = |folder: PathBuf| -> std::io::Result<Vec<PathBuf>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if !paths::is_unfinished(&path) {
+                names.push(path.strip_prefix(dir).map_or_else(|_| path.clone(), std::path::Path::to_path_buf));
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    };
+    Ok((below(paths::log_dir(dir))?, below(paths::segment_dir(dir))?))
 }
 
 /// What is live. One lock holds all of it, so that a snapshot is one moment.
@@ -266,8 +291,19 @@ impl Store {
         let numbers = live.iter().filter_map(|name| paths::counter(name));
         let counter = AtomicU64::new(numbers.max().map_or(0, |last| last + 1));
         let (sealing, compacting) = (Mutex::new(()), Mutex::new(()));
-        let shared =
-            Shared { options, metastore, state, log, sealing, compacting, counter, tail_rows, fresh_rows, failed: AtomicBool::new(false) };
+        let shared = Shared {
+            options,
+            metastore,
+            state,
+            log,
+            sealing,
+            compacting,
+            counter,
+            tail_rows,
+            fresh_rows,
+            failed: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        };
         let store = Self { shared: Arc::new(shared) };
         if store.shared.tail_rows.load(Ordering::Relaxed) >= store.shared.options.seal_rows_max {
             // A server that is killed again and again must not collect rows without end.
@@ -310,6 +346,15 @@ impl Store {
         Ok(state.projects.get(&project).map(Snapshot::of).unwrap_or_default())
     }
 
+    /// Keeps every file of the store in its place while the returned guard lives: nothing is sealed, compacted or forgotten. Events are
+    /// taken all the same. Blocking, until what runs is through.
+    pub fn hold_files(&self) -> FilesHeld<'_> {
+        fn held(lock: &Mutex<()>) -> MutexGuard<'_, ()> {
+            lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+        FilesHeld { _compacting: held(&self.shared.compacting), _sealing: held(&self.shared.sealing) }
+    }
+
     /// Figures for operators.
     pub fn stats(&self) -> StoreStats {
         let state = self.shared.lock();
@@ -322,6 +367,11 @@ impl Store {
             stats.segment_bytes += segment.bytes;
         }
         stats
+    }
+
+    /// Whether the log failed: nothing is taken until the store is opened again.
+    pub fn log_failed(&self) -> bool {
+        self.shared.log.has_failed()
     }
 
     /// Whether sealing failed last time: the server goes on, but the log grows.
@@ -349,7 +399,21 @@ impl Store {
     async fn run_compact(&self, mut shutdown: tokio::sync::watch::Receiver<bool>) {
         while !*shutdown.borrow() {
             let store = self.clone();
-            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.compact_now()).await {
+            let mut work = tokio::task::spawn_blocking(move || store.compact_now());
+            let first = tokio::select! {
+                outcome = &mut work => Some(outcome),
+                _ = shutdown.wait_for(|stop| *stop) => None,
+            };
+            let outcome = match first {
+                Some(outcome) => outcome,
+                None => {
+                    self.shared.stopping.store(true, Ordering::Relaxed);
+                    work.await
+                }
+            };
+            if let Ok(Err(error)) = outcome
+                && !matches!(error, StoreError::Stopped)
+            {
                 tracing::error!(%error, "compaction failed; it is tried again");
             }
             let _ = tokio::time::timeout(Duration::from_secs(1), shutdown.wait_for(|stop| *stop)).await;

@@ -9,7 +9,7 @@
 //! corruption. After a failed sync nobody knows what is on disk: the log takes nothing more until it is opened again.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -57,6 +57,7 @@ struct Request {
 pub(crate) struct Log {
     queue: Option<mpsc::Sender<Request>>,
     queued_bytes: Arc<AtomicUsize>,
+    has_failed: Arc<AtomicBool>,
     committer: Option<JoinHandle<()>>,
     disk: Arc<dyn Disk>,
     root: PathBuf,
@@ -71,6 +72,7 @@ impl Log {
         let file = new_file(&*disk, root, last + 1)?;
         let (queue, requests) = mpsc::channel();
         let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let has_failed = Arc::new(AtomicBool::new(false));
         let mut committer = Committer {
             disk: disk.clone(),
             root: root.to_path_buf(),
@@ -80,9 +82,10 @@ impl Log {
             apply,
             queued_bytes: queued_bytes.clone(),
             failed: None,
+            has_failed: has_failed.clone(),
         };
         let committer = std::thread::Builder::new().name("log".to_owned()).spawn(move || committer.run(&requests))?;
-        Ok(Self { queue: Some(queue), queued_bytes, committer: Some(committer), disk, root: root.to_path_buf() })
+        Ok(Self { queue: Some(queue), queued_bytes, has_failed, committer: Some(committer), disk, root: root.to_path_buf() })
     }
 
     /// Writes, syncs and applies a payload; big ones become several records, acknowledged after all of them.
@@ -100,6 +103,11 @@ impl Log {
         return Ok(drop(finished));
         #[cfg(not(sluice_mutant = "ack_before_write"))]
         finished.await.map_err(|_| gone())?
+    }
+
+    /// Whether a write or a sync failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
     }
 
     /// Removes files whose records are all sealed. Forgetting frees space and nothing else.
@@ -141,6 +149,7 @@ struct Committer {
     apply: Apply,
     queued_bytes: Arc<AtomicUsize>,
     failed: Option<String>,
+    has_failed: Arc<AtomicBool>,
 }
 
 impl Committer {
@@ -174,6 +183,8 @@ impl Committer {
         let outcome = match self.failed.clone() {
             Some(reason) => Err(StoreError::LogFailed(reason)),
             None => self.write(&written).map_err(|error| {
+                tracing::error!(%error, "the log cannot be written: nothing is taken until the server is restarted");
+                self.has_failed.store(true, Ordering::Relaxed);
                 self.failed = Some(error.to_string());
                 StoreError::LogFailed(error.to_string())
             }),

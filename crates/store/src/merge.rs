@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BinaryBuilder, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array, new_null_array,
@@ -21,6 +22,9 @@ use crate::segment::{Columns, Live, Rows};
 use crate::snapshot::Snapshot;
 use crate::tail::Packed;
 use crate::writer::{CHUNK_ROWS, Encoded, Writer};
+
+/// Batches that are picked from at a time: with very many events a batch is a few rows, and all of them are looked at for every column.
+const BATCHES_MAX: usize = 128;
 
 /// Batches of rows of one event each, with the number of their first row.
 type Batches<'a> = Box<dyn Iterator<Item = Result<(Arc<str>, u32, RecordBatch), StoreError>> + 'a>;
@@ -86,7 +90,8 @@ impl Merged {
 }
 
 /// Merges sources.
-pub(crate) fn merge(snapshot: &Snapshot, sources: Vec<Source<'_>>) -> Result<Merged, StoreError> {
+/// Stops between chunks once `stop` turns true.
+pub(crate) fn merge(snapshot: &Snapshot, sources: Vec<Source<'_>>, stop: &AtomicBool) -> Result<Merged, StoreError> {
     let (schema, demoted) = union(&sources);
     let mut writer = Writer::new(schema.clone())?;
     sources.iter().for_each(|source| writer.note_spilled(source.spilled));
@@ -110,7 +115,10 @@ pub(crate) fn merge(snapshot: &Snapshot, sources: Vec<Source<'_>>) -> Result<Mer
         picked.push((cursor.batch, at));
         cursor.at += 1;
         let goes_on = cursor.at < cursor.users.len() || cursor.next(&schema, &mut batches)?;
-        if picked.len() == CHUNK_ROWS {
+        if picked.len() == CHUNK_ROWS || batches.len() >= BATCHES_MAX + cursors.len() {
+            if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                return Err(StoreError::Stopped);
+            }
             flush(&mut writer, &mut picked, &mut batches, &mut cursors)?;
         }
         if goes_on {

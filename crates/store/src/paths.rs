@@ -50,6 +50,11 @@ pub(crate) fn counter(name: &str) -> Option<u64> {
     }
 }
 
+/// Whether a file is not whole yet.
+pub(crate) fn is_unfinished(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "unfinished")
+}
+
 /// The name under which a file is written before it is whole.
 pub(crate) fn unfinished(name: &str) -> String {
     format!("{name}.unfinished")

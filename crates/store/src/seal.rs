@@ -96,7 +96,7 @@ impl Store {
 impl Shared {
     fn compact_events(&self, project: ProjectId, sealed: &Snapshot, level: i64, segments: &[Live]) -> Result<(), StoreError> {
         let sources = segments.iter().map(Source::segment).collect::<Result<_, _>>()?;
-        let merged = merge::merge(sealed, sources)?;
+        let merged = merge::merge(sealed, sources, &self.stopping)?;
         let seqs = span(segments.iter().map(|live| (live.file.seq_min, live.file.seq_max)));
         let times = span(segments.iter().map(|live| (live.file.time_min_ms, live.file.time_max_ms)));
         // A seal may have superseded rows meanwhile; from here on none does.
@@ -168,7 +168,11 @@ impl Shared {
                     segment::write_file(&*self.options.disk, &live.file.dir, &name, &segment::encode_rows(&rows))?;
                     superseding.push(Superseding { project, segment: live.file.id, name, rows });
                 }
-                let merged = merge::merge(&snapshot, snapshot.packed_parts().map(|(.., packed)| Source::packed(packed)).collect())?;
+                let merged = merge::merge(
+                    &snapshot,
+                    snapshot.packed_parts().map(|(.., packed)| Source::packed(packed)).collect(),
+                    &AtomicBool::new(false),
+                )?;
                 let superseded = merged.rows(snapshot.packed_parts().map(|(at, ..)| resolution.parts[at].as_slice()));
                 let seqs = span(snapshot.packed_parts().map(|(_, part, _)| (part.seq_min, part.seq_max)));
                 let times = span(snapshot.packed_parts().map(|(_, _, packed)| packed.span_ms()));

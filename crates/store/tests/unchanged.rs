@@ -88,7 +88,7 @@ fn check(events: Vec<Event>) {
 }
 
 fn reopened(dir: &std::path::Path) -> metastore::Metastore {
-    metastore::Metastore::open(dir, &dir.join("key")).expect("it opens again")
+    metastore::Metastore::open(dir, &dir.join("key"), model::Timestamp(0)).expect("it opens again")
 }
 
 proptest! {

@@ -9,7 +9,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use model::Value;
 
 use crate::json;
-use crate::params::{form_lossy, text_lossy};
+use crate::params::{form, form_lossy, text_lossy};
 
 /// How much a request may hold.
 #[derive(Debug, Clone, Copy)]
@@ -63,22 +63,26 @@ pub const PROFILE_VALUE_BYTES_MAX: usize = 256 * 1024;
 
 /// Reads options and records. Options are there even when the data is broken.
 pub fn decode(query: &str, body: &[u8], limits: Limits) -> (Options, Result<Vec<Value>, BodyError>) {
+    match unpack(body, limits) {
+        Ok(body) => decode_plain(query, body, limits),
+        Err(error) => (options(&form(query.as_bytes())), Err(error)),
+    }
+}
+
+/// As [`decode`], of a body whose gzip was undone by [`unpack`].
+pub fn decode_plain(query: &str, body: Vec<u8>, limits: Limits) -> (Options, Result<Vec<Value>, BodyError>) {
     let (mut pairs, mut lossy) = form_lossy(query.as_bytes());
-    let body = match unpack(body, limits) {
-        Ok(body) => body,
-        Err(error) => return (options(&pairs), Err(error)),
-    };
     let text = text_lossy(body, &mut lossy);
     let text = trimmed(&text);
     let is_long = text.len() + query.len() > PROFILE_VALUE_BYTES_MAX;
     let records = if text.starts_with(['{', '[']) {
-        raw(text)
+        raw(text, limits)
     } else {
         let (fields, broken) = form_lossy(text.as_bytes());
         pairs.extend(fields);
         lossy |= broken;
         match pairs.iter().find(|(name, _)| name == "data") {
-            Some((_, data)) => unescape(data, &mut lossy).and_then(|text| raw(&text)),
+            Some((_, data)) => unescape(data, &mut lossy).and_then(|text| raw(&text, limits)),
             None => Err(BodyError::Malformed("data, missing or empty".to_owned())),
         }
     };
@@ -110,7 +114,7 @@ fn is_callback(name: &str) -> bool {
 }
 
 /// Undoes gzip. The magic number tells, not the header: a proxy may have undone it already, and one SDK sends none.
-fn unpack(body: &[u8], limits: Limits) -> Result<Vec<u8>, BodyError> {
+pub fn unpack(body: &[u8], limits: Limits) -> Result<Vec<u8>, BodyError> {
     let too_large = BodyError::TooLarge(limits.decoded_bytes_max);
     if body.starts_with(&[0x1f, 0x8b]) {
         let mut plain = Vec::new();
@@ -156,7 +160,7 @@ fn base64_bytes(text: &str) -> Option<Vec<u8>> {
 }
 
 /// A list, one object, or one object a line.
-fn raw(text: &str) -> Result<Vec<Value>, BodyError> {
+fn raw(text: &str, limits: Limits) -> Result<Vec<Value>, BodyError> {
     let text = trimmed(text);
     if text.is_empty() {
         return Err(BodyError::Malformed("data, missing or empty".to_owned()));
@@ -165,7 +169,8 @@ fn raw(text: &str) -> Result<Vec<Value>, BodyError> {
         Ok(Value::List(list)) => Ok(list),
         Ok(object) => Ok(vec![object]),
         Err(error) => {
-            let lines: Result<Vec<Value>, _> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(json::parse).collect();
+            let lines: Result<Vec<Value>, _> =
+                text.lines().map(str::trim).filter(|line| !line.is_empty()).take(limits.records_max + 1).map(json::parse).collect();
             match lines {
                 Ok(lines) if lines.len() > 1 => Ok(lines),
                 _ => Err(BodyError::Malformed(error.to_string())),

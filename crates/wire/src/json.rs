@@ -19,7 +19,7 @@ pub struct JsonError {
 
 /// Reads one value and nothing else.
 pub fn parse(text: &str) -> Result<Value, JsonError> {
-    let mut parser = Parser { text, at: 0 };
+    let mut parser = Parser { text, at: 0, values: 0 };
     parser.skip_space();
     let value = parser.value(0)?;
     parser.skip_space();
@@ -29,9 +29,13 @@ pub fn parse(text: &str) -> Result<Value, JsonError> {
     Ok(value)
 }
 
+/// No text has more values than this: each takes many times the bytes that it is written in.
+const VALUES_MAX: usize = 1_000_000;
+
 struct Parser<'a> {
     text: &'a str,
     at: usize,
+    values: usize,
 }
 
 impl Parser<'_> {
@@ -60,6 +64,10 @@ impl Parser<'_> {
     fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
         if depth > DEPTH_MAX {
             return Err(self.error("nested too deep"));
+        }
+        self.values += 1;
+        if self.values > VALUES_MAX {
+            return Err(self.error("too many values"));
         }
         match self.peek() {
             Some(b'{') => self.object(depth),

@@ -221,7 +221,7 @@ pub fn event(index: usize, record: Value, rules: Rules, makes: &dyn Makes) -> Re
         };
         insert_id = metadata.filter(|id| !id.is_empty()).unwrap_or_else(|| makes.insert_id());
     }
-    let mut properties = Properties::with_capacity_and_hasher(sent.len() + 2, Default::default());
+    let mut properties = Properties::with_capacity_and_hasher(sent.len().min(PROPERTIES_MAX) + 2, Default::default());
     for (name, value) in sent {
         let taken_out =
             matches!(name.as_str(), "token" | "time" | "distinct_id" | "$insert_id" | "ip" | "$import" | "mp_processing_time_ms");
@@ -288,7 +288,12 @@ fn bounded(value: Value, depth: usize) -> Value {
     match value {
         Value::String(text) => Value::String(truncated(text)),
         Value::List(_) | Value::Object(_) if depth >= NESTING_MAX => Value::String(truncated(text_of(&value))),
-        Value::List(list) => Value::List(list.into_iter().take(PROPERTIES_MAX).map(|value| bounded(value, depth + 1)).collect()),
+        Value::List(list) => {
+            // A list of its own: what was cut off must not stay in memory.
+            let mut kept = Vec::with_capacity(list.len().min(PROPERTIES_MAX));
+            kept.extend(list.into_iter().take(PROPERTIES_MAX).map(|value| bounded(value, depth + 1)));
+            Value::List(kept)
+        }
         Value::Object(object) => {
             let pairs = object.into_iter().take(PROPERTIES_MAX);
             Value::Object(pairs.map(|(name, value)| (truncated(name), bounded(value, depth + 1))).collect())

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metastore::{Metastore, NewProject};
+use metastore::{By, Metastore, NewProject};
 use model::value::Properties;
 use model::{Event, ProfileKey, ProfileOp, ProfileUpdate, ProjectId, TimeRange, Timestamp, Value};
 use store::disk::Disk;
@@ -21,9 +21,9 @@ pub fn directory() -> tempfile::TempDir {
 
 /// A metastore with one project.
 pub fn metastore(dir: &Path) -> Arc<Metastore> {
-    let metastore = Metastore::open(dir, &dir.join("key")).expect("a fresh directory opens");
+    let metastore = Metastore::open(dir, &dir.join("key"), Timestamp(0)).expect("a fresh directory opens");
     let new = NewProject { name: "P".to_owned(), timezone: "UTC".to_owned(), ..NewProject::default() };
-    let (project, _) = metastore.create_project(&new, Timestamp(0)).expect("a project is made");
+    let (project, _) = metastore.create_project(&new, &By::console(Timestamp(0))).expect("a project is made");
     assert_eq!(project.id, PROJECT);
     Arc::new(metastore)
 }
