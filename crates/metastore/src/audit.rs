@@ -126,14 +126,6 @@ fn link(before: &[u8], row: &Row<'_>) -> [u8; 32] {
 }
 
 impl Metastore {
-    /// Writes a row about what was done without a change of the metastore: a sign-in, an export, a secret that was shown.
-    pub fn note(&self, by: &By, project: Option<ProjectId>, action: &str, detail: &str) -> Result<()> {
-        let mut connection = self.lock();
-        let change = connection.transaction()?;
-        append(&change, by, project, action, detail)?;
-        self.finish(change, &[])
-    }
-
     /// Writes a row about what a credential did, such as `key 3`.
     pub fn note_of(&self, actor: &str, at: Timestamp, project: ProjectId, action: &str, detail: &str) -> Result<()> {
         let mut connection = self.lock();

@@ -97,6 +97,13 @@ pub(crate) struct Insert<'a> {
     pub now: Timestamp,
 }
 
+impl<'a> Insert<'a> {
+    /// A key whose values are made here.
+    fn made(project: ProjectId, data_key: &'a DataKey, settings: &'a NewKey, by: &By) -> Self {
+        Self { project, data_key, api_key: None, api_secret: None, allows_weak: false, created_by: by.account, settings, now: by.at }
+    }
+}
+
 impl NewKey {
     /// What a project's first key is: every right, the legacy signature on.
     pub(crate) fn first(signature_lifetime: SignatureLifetime) -> Self {
@@ -242,17 +249,7 @@ impl Metastore {
             return Err(MetaError::Invalid("the key would have expired already".to_owned()));
         }
         let data_key = data_key(self, &change, project)?;
-        let new = Insert {
-            project,
-            data_key: &data_key,
-            api_key: None,
-            api_secret: None,
-            allows_weak: false,
-            created_by: by.account,
-            settings,
-            now: by.at,
-        };
-        let pair = insert(&change, &new)?;
+        let pair = insert(&change, &Insert::made(project, &data_key, settings, by))?;
         let detail = format!("key {}: {}; legacy {}", change.last_insert_rowid(), joined(&settings.rights), settings.legacy.as_str());
         audit::append(&change, by, Some(project), "key create", &detail)?;
         bump_epoch(&change)?;
@@ -286,17 +283,7 @@ impl Metastore {
         let ends_at = by.at.plus_ms(overlap_ms).min(old.expires_at.unwrap_or(Timestamp(i64::MAX)));
         change.execute("UPDATE keys SET retires_at = $1 WHERE id = $2", (ends_at.0, old.key_id))?;
         let data_key = data_key(self, &change, project)?;
-        let new = Insert {
-            project,
-            data_key: &data_key,
-            api_key: None,
-            api_secret: None,
-            allows_weak: false,
-            created_by: by.account,
-            settings: &settings,
-            now: by.at,
-        };
-        let pair = insert(&change, &new)?;
+        let pair = insert(&change, &Insert::made(project, &data_key, &settings, by))?;
         let detail = format!("key {} -> key {}; overlap {} s", old.key_id, change.last_insert_rowid(), overlap_ms / 1000);
         audit::append(&change, by, Some(project), "key rotate", &detail)?;
         bump_epoch(&change)?;
@@ -365,17 +352,7 @@ impl Metastore {
             (by.at.0, project.0),
         )?;
         let lifetime = lifetime_max_ms.map_or(SignatureLifetime::Day, SignatureLifetime::of_ms);
-        let new = Insert {
-            project,
-            data_key: &data_key,
-            api_key: None,
-            api_secret: None,
-            allows_weak: false,
-            created_by: by.account,
-            settings: &NewKey::first(lifetime),
-            now: by.at,
-        };
-        let pair = insert(&change, &new)?;
+        let pair = insert(&change, &Insert::made(project, &data_key, &NewKey::first(lifetime), by))?;
         // A reset is the owner's word on what is to live.
         change.execute("UPDATE projects SET suspended_at = NULL WHERE id = $1", [project.0])?;
         audit::append(&change, by, Some(project), "credentials reset", &format!("{} keys", dead.len()))?;

@@ -167,11 +167,6 @@ impl Metastore {
         Ok(transfer)
     }
 
-    /// The open offer of a project.
-    pub fn transfer(&self, project: ProjectId, now: Timestamp) -> Result<Option<Transfer>> {
-        open_transfer(&self.lock(), project, now)
-    }
-
     /// Takes an offered project: whoever was offered it becomes owner, whoever offered it an admin.
     pub fn accept_transfer(&self, project: ProjectId, by: &By) -> Result<()> {
         let mut connection = self.lock();

@@ -124,7 +124,7 @@ impl Metastore {
         require_owner(&change, project, by, "ask for another project token")?;
         let is_open = "SELECT EXISTS (SELECT 1 FROM tickets WHERE project_id = $1 AND state = 'open')";
         if change.query_row(is_open, [project.0], |row| row.get(0))? {
-            return Err(MetaError::Taken("ticket: the project's last one is still open, so its place"));
+            return Err(MetaError::Invalid("a ticket of this project is still open".to_owned()));
         }
         change.execute(
             "INSERT INTO tickets (project_id, opened_by, state, created_at) VALUES ($1, $2, 'open', $3)",

@@ -30,6 +30,8 @@ pub(crate) struct ReadAccess {
     pub request: String,
     /// What opened it; its revocation ends a running export.
     credential: Credential,
+    /// Its name in the audit log.
+    pub actor: String,
     /// Whether the client takes gzip.
     pub gzip: bool,
     /// A place among the project's running reports.
@@ -135,6 +137,7 @@ impl FromRequest<Arc<App>> for ReadAccess {
             knocked.into_iter().for_each(|by| client.note(app, by, Outcome::Revoked, uri.path(), now));
             error(status, &shown, &text)
         })?;
+        let actor = by.credential.clone();
         client.note(app, by, Outcome::Accepted, uri.path(), now);
         let Some(project) = table.projects.get(&project).cloned() else { return Err(error(403, &shown, "unknown project")) };
         let queue = if right == AccessRight::Export { &app.exports } else { &app.queries };
@@ -148,7 +151,7 @@ impl FromRequest<Arc<App>> for ReadAccess {
             response
         })?;
         let gzip = compress::is_asked(&parts.headers);
-        let access = Self { project, params, request: shown, credential, gzip, _place: place, app: app.clone() };
+        let access = Self { project, params, request: shown, credential, actor, gzip, _place: place, app: app.clone() };
         // It may have waited for its place longer than its credential lived.
         if access.is_live() { Ok(access) } else { Err(access.ended()) }
     }

@@ -108,12 +108,24 @@ impl ExportText {
     }
 }
 
+/// Notes in the audit log that events leave the project. A log that cannot be written keeps nobody from the data that is theirs.
+async fn note_export(access: &ReadAccess, report: &model::report::Export) {
+    let (app, actor, project) = (access.app.clone(), access.actor.clone(), access.project.id);
+    let day = |at: model::Timestamp| model::profile::wall_time(at)[..10].to_owned();
+    let detail = format!("{} to {}", day(report.range.from()), day(report.range.to().plus_ms(-1)));
+    let noted = tokio::task::spawn_blocking(move || app.metastore.note_of(&actor, clock::now(), project, "export", &detail));
+    if let Ok(Err(error)) = noted.await {
+        tracing::warn!(%error, "an export was not noted in the audit log");
+    }
+}
+
 /// Raw events, streamed. Mixpanel: GET /api/2.0/export.
 pub async fn export(access: ReadAccess) -> Response {
     let report = match export_wire::parse(&access.params, &calendar(&access)) {
         Ok(report) => report,
         Err(text) => return refused(&access, &text),
     };
+    note_export(&access, &report).await;
     let time_in_ms = report.time_in_ms;
     let line = move |event: &model::EventRef<'_>, out: &mut String| export_wire::line(event, time_in_ms, out);
     let pieces = match access.app.engine.export(access.project.id, report, line) {

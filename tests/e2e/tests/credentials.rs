@@ -48,6 +48,12 @@ fn a_key_opens_what_its_rights_say_and_nothing_else() {
     let (status, body) = get(&format!("{}{NAMES}", server.base), Some(&basic(&secret, "")));
     assert!(status == 401 && body.contains("credential revoked on "), "{body}");
     assert_eq!(reads(&server, NAMES, "test_secret"), 200, "the first key lives on");
+    assert_eq!(reads(&server, EXPORT, "test_secret"), 200);
+    let newest = &run(&server, &["audit", "list", "--project", "1", "--rows-max", "1"])[0];
+    assert_eq!(
+        (&newest["action"], &newest["actor"], &newest["detail"]),
+        (&"export".into(), &"key 1".into(), &"2020-01-01 to 2020-01-02".into())
+    );
 }
 
 #[test]
