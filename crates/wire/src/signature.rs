@@ -312,6 +312,41 @@ mod tests {
         assert_eq!(check(&Params::parse(&far, None), NAMES, "s", NOW, Some(86_400_000)), Err(SignatureError::TooFarAhead(24)));
     }
 
+    /// L1, L2 and L5 of the security bar, in a small world and all of it: whatever is signed is accepted as one request at most.
+    #[test]
+    fn no_signed_text_is_accepted_in_two_readings() {
+        let pieces = ["", "a", "=", "event=", "name=", "where=", "expire=4102444800", "api_key=k", "type=unique", "1"];
+        let values: std::collections::BTreeSet<String> =
+            pieces.iter().flat_map(|a| pieces.iter().map(move |b| format!("{a}{b}"))).collect();
+        let mut of_base: std::collections::HashMap<String, (usize, usize)> = std::collections::HashMap::new();
+        let options = || std::iter::once(None).chain(values.iter().map(Some));
+        for event in options() {
+            for name in options() {
+                for kind in [None, Some("unique"), Some("uniquea")] {
+                    for expire in [None, Some("4102444800")] {
+                        let mut query = "api_key=k".to_owned();
+                        let pairs =
+                            [("event", event.map(String::as_str)), ("name", name.map(String::as_str)), ("type", kind), ("expire", expire)];
+                        for (name, value) in pairs {
+                            query.extend(value.map(|value| format!("&{name}={}", encode(value))));
+                        }
+                        let params = Params::parse(&query, None);
+                        let base = base(&params);
+                        let signed = Params::parse(&format!("{query}&sig={}", sign(&base, "s")), None);
+                        let is_accepted = check(&signed, &["event", "name", "type"], "s", NOW, None).is_ok();
+                        let (maps, accepted) = of_base.entry(base).or_default();
+                        (*maps, *accepted) = (*maps + 1, *accepted + usize::from(is_accepted));
+                    }
+                }
+            }
+        }
+        let shared = of_base.values().filter(|(maps, _)| *maps > 1).count();
+        let accepted: usize = of_base.values().map(|(_, accepted)| accepted).sum();
+        assert!(shared > 1000 && accepted > 1000, "{shared} texts stand for several requests, {accepted} requests are accepted");
+        let twice: Vec<&String> = of_base.iter().filter(|(_, (_, accepted))| *accepted > 1).map(|(base, _)| base).collect();
+        assert!(twice.is_empty(), "{} texts are accepted twice, such as {:?}", twice.len(), twice.first());
+    }
+
     #[test]
     fn milliseconds_and_integral_floats_are_times() {
         assert_eq!(
