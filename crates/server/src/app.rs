@@ -104,7 +104,8 @@ impl App {
         end.reverse();
         let mut unknown = self.counts.unknown_tokens.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // A stranger must not be able to fill memory with names.
-        let key = if unknown.len() < 1000 { end.into_iter().collect() } else { "other".to_owned() };
+        let end: String = end.into_iter().collect();
+        let key = if unknown.len() < 1000 || unknown.contains_key(&end) { end } else { "other".to_owned() };
         *unknown.entry(key).or_default() += 1;
     }
 }
