@@ -17,7 +17,7 @@ pub use access::{AccessRight, Role};
 pub use event::{Event, EventRef};
 pub use filter::Expr;
 pub use id::{AccountId, OrganizationId, ProjectId};
-pub use network::{Networks, Origins};
+pub use network::Networks;
 pub use profile::{Profile, ProfileKey, ProfileOp, ProfileUpdate};
 pub use time::{TimeRange, Timestamp};
 pub use value::{Number, Value, ValueRef};
