@@ -224,24 +224,9 @@ pub(crate) enum Member {
         on: On,
     },
     /// Make an account a member.
-    Add {
-        #[command(flatten)]
-        on: On,
-        #[arg(long)]
-        email: String,
-        /// consumer, analyst, admin or owner.
-        #[arg(long)]
-        role: String,
-    },
+    Add(Membership),
     /// Give a member another role.
-    Role {
-        #[command(flatten)]
-        on: On,
-        #[arg(long)]
-        email: String,
-        #[arg(long)]
-        role: String,
-    },
+    Role(Membership),
     /// End a membership.
     Remove {
         #[command(flatten)]
@@ -249,6 +234,18 @@ pub(crate) enum Member {
         #[arg(long)]
         email: String,
     },
+}
+
+/// Who is what in a project.
+#[derive(clap::Args, Serialize, Deserialize)]
+pub(crate) struct Membership {
+    #[command(flatten)]
+    on: On,
+    #[arg(long)]
+    email: String,
+    /// consumer, analyst, admin or owner.
+    #[arg(long)]
+    role: String,
 }
 
 #[derive(clap::Subcommand, Serialize, Deserialize)]
@@ -603,25 +600,22 @@ fn run(metastore: &Metastore, command: &Command, now: Timestamp) -> Result<Value
             done
         }
         Command::Key(command) => run_key(metastore, command, &on, pair)?,
-        Command::Member(command) => {
-            let role_of = |of: &On, email: &str, word: &str| -> Result<Value, MetaError> {
-                let (project, by) = on(of)?;
-                metastore.set_role(project, account(email)?, role(word)?, &by)?;
-                Ok(json!({ "done": true }))
-            };
-            match command {
-                Member::List { on: of } => {
-                    let row = |member: metastore::Member| json!({ "email": member.email, "role": member.role.as_str() });
-                    Value::Array(metastore.members(ProjectId(of.project))?.into_iter().map(row).collect())
-                }
-                Member::Add { on: of, email, role } | Member::Role { on: of, email, role } => role_of(of, email, role)?,
-                Member::Remove { on: of, email } => {
-                    let (project, by) = on(of)?;
-                    metastore.remove_member(project, account(email)?, &by)?;
-                    done
-                }
+        Command::Member(command) => match command {
+            Member::List { on: of } => {
+                let row = |member: metastore::Member| json!({ "email": member.email, "role": member.role.as_str() });
+                Value::Array(metastore.members(ProjectId(of.project))?.into_iter().map(row).collect())
             }
-        }
+            Member::Add(asked) | Member::Role(asked) => {
+                let (project, by) = on(&asked.on)?;
+                metastore.set_role(project, account(&asked.email)?, role(&asked.role)?, &by)?;
+                done
+            }
+            Member::Remove { on: of, email } => {
+                let (project, by) = on(of)?;
+                metastore.remove_member(project, account(email)?, &by)?;
+                done
+            }
+        },
         Command::Transfer(Transfer::Offer { on: of, to }) => {
             let (project, by) = on(of)?;
             json!({ "expires_at": shown(metastore.offer_transfer(project, account(to)?, &by)?.expires_at) })

@@ -74,7 +74,7 @@ fn fill(dir: &Path, metastore: &Metastore, running: Option<&Store>, mut tar: tar
         written.bytes += len;
         Ok(())
     };
-    let (log, segments) = if dir.join(metastore::DATABASE).exists() { store::files(dir).unwrap_or_default() } else { Default::default() };
+    let (log, segments) = store::files(dir).map_err(text)?;
     for name in log {
         add(&mut tar, &name, &dir.join(&name)).map_err(text)?;
     }

@@ -122,6 +122,10 @@ pub struct FilesHeld<'s> {
 pub fn files(dir: &std::path::Path) -> std::io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let below = |folder: PathBuf| -> std::io::Result<Vec<PathBuf>> {
         let mut names = Vec::new();
+        // A data directory that no server ran on yet has no events.
+        if !folder.try_exists()? {
+            return Ok(names);
+        }
         for entry in std::fs::read_dir(&folder)? {
             let path = entry?.path();
             if !paths::is_unfinished(&path) {

@@ -24,8 +24,11 @@ CREATE TABLE bearer_tokens (
 ALTER TABLE keys ADD COLUMN name TEXT NOT NULL DEFAULT 'first key';
 ALTER TABLE keys ADD COLUMN networks TEXT NOT NULL DEFAULT '';
 ALTER TABLE keys ADD COLUMN created_by BIGINT;
-ALTER TABLE keys ADD COLUMN scannable BIGINT NOT NULL DEFAULT 1;
+-- Of older secrets only a hash is known here: none is called scannable.
+ALTER TABLE keys ADD COLUMN scannable BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE keys ADD COLUMN retires_at BIGINT;
+-- Until now a weak key was made only by whoever said --allow-weak.
+UPDATE keys SET weak = 2 WHERE weak = 1;
 UPDATE keys SET rights = rights || ',annotations,schema,data-deletion';
 
 ALTER TABLE service_accounts ADD COLUMN created_by BIGINT;
