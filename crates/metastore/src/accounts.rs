@@ -3,12 +3,14 @@
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
 use model::{AccountId, Timestamp};
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 use subtle::ConstantTimeEq;
 
-use crate::audit::{self, By};
-use crate::secret::random;
-use crate::{MetaError, Metastore, Result, Secret, bump_epoch, sha256};
+use zxcvbn::zxcvbn;
+
+use crate::audit::{self, Actor, By};
+use crate::secret::{human_code, random, read_human_code};
+use crate::{MetaError, Metastore, Result, Secret, bump_epoch, sessions, sha256};
 
 /// A person who can sign in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,16 +19,46 @@ pub struct Account {
     pub id: AccountId,
     /// The address it signs in with, lower case.
     pub email: String,
+    /// Whether it is an operator of the instance.
+    pub is_operator: bool,
+    /// Whether it has a second factor.
+    pub has_totp: bool,
+    /// Recovery codes that are left.
+    pub recovery_codes: i64,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Since when it cannot sign in any more.
+    pub disabled_at: Option<Timestamp>,
+}
+
+const COLUMNS: &str = "id, email, is_operator, totp_sealed IS NOT NULL,
+    (SELECT COUNT(*) FROM recovery_codes WHERE account_id = accounts.id), created_at, disabled_at";
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Account> {
+    Ok(Account {
+        id: AccountId(row.get(0)?),
+        email: row.get(1)?,
+        is_operator: row.get(2)?,
+        has_totp: row.get(3)?,
+        recovery_codes: row.get(4)?,
+        created_at: Timestamp(row.get(5)?),
+        disabled_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
+    })
 }
 
 /// The shortest password that is taken.
 pub const PASSWORD_CHARS_MIN: usize = 8;
+/// The longest.
+const PASSWORD_BYTES_MAX: usize = 1024;
+/// A password that is guessed with fewer tries is refused.
+const GUESSES_MIN: u64 = 10_000;
+const SETUP_CODE_CHARS: usize = 20;
 
 impl Metastore {
     /// Makes an account. The password needs at least [`PASSWORD_CHARS_MIN`] characters.
     /// The first account of an instance is its operator.
     pub fn create_account(&self, email: &str, password: &str, by: &By) -> Result<AccountId> {
-        let hash = hash_password(password)?;
+        let hash = hash_password(password, email)?;
         let mut connection = self.lock();
         let change = connection.transaction()?;
         let id = insert_account(&change, email, &hash, by)?;
@@ -36,10 +68,77 @@ impl Metastore {
 
     /// The account with this address.
     pub fn account_by_email(&self, email: &str) -> Result<Option<Account>> {
-        let found = self.lock().query_row("SELECT id, email FROM accounts WHERE email = $1", [normal(email)], |row| {
-            Ok(Account { id: AccountId(row.get(0)?), email: row.get(1)? })
-        });
-        Ok(found.optional()?)
+        let sql = format!("SELECT {COLUMNS} FROM accounts WHERE email = $1");
+        Ok(self.lock().query_row(&sql, [normal(email)], from_row).optional()?)
+    }
+
+    /// An account.
+    pub fn account(&self, id: AccountId) -> Result<Option<Account>> {
+        let sql = format!("SELECT {COLUMNS} FROM accounts WHERE id = $1");
+        Ok(self.lock().query_row(&sql, [id.0], from_row).optional()?)
+    }
+
+    /// Every account, by id.
+    pub fn accounts(&self) -> Result<Vec<Account>> {
+        let connection = self.lock();
+        let mut found = connection.prepare(&format!("SELECT {COLUMNS} FROM accounts ORDER BY id"))?;
+        Ok(found.query_map([], from_row)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Gives an account another password, for whoever knows the old one. Its other sessions end.
+    pub fn change_password(&self, account: AccountId, old: &str, new: &str, session: Option<i64>, by: &By) -> Result<()> {
+        let (email, hash): (String, String) =
+            self.lock()
+                .query_row("SELECT email, password_hash FROM accounts WHERE id = $1", [account.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if !fits_password(Some(&hash), old)? {
+            return Err(MetaError::NotProven("the old password does not fit"));
+        }
+        let hash = hash_password(new, &email)?;
+        let mut connection = self.lock();
+        let change = connection.transaction()?;
+        change.execute("UPDATE accounts SET password_hash = $1 WHERE id = $2", (hash, account.0))?;
+        sessions::end_all(&change, account, session)?;
+        change.execute("DELETE FROM devices WHERE account_id = $1", [account.0])?;
+        audit::append(&change, by, None, "password change", "")?;
+        self.finish(change, &[])
+    }
+
+    /// Ends an account: it cannot sign in, its sessions and bearer tokens are dead, its memberships gone. Only an operator may; a
+    /// project keeps its last owner.
+    pub fn disable_account(&self, account: AccountId, by: &By) -> Result<()> {
+        let mut connection = self.lock();
+        let change = connection.transaction()?;
+        crate::members::require_operator(&change, by, "disable accounts")?;
+        if by.actor == Actor::Account(account) {
+            return Err(MetaError::Invalid("an operator does not disable itself".to_owned()));
+        }
+        let is_last_owner: bool = change.query_row(
+            "SELECT EXISTS (
+                 SELECT 1 FROM members AS own WHERE own.account_id = $1 AND own.role = 'owner'
+                 AND NOT EXISTS (SELECT 1 FROM members WHERE project_id = own.project_id AND account_id <> $1 AND role = 'owner'))",
+            [account.0],
+            |row| row.get(0),
+        )?;
+        if is_last_owner {
+            return Err(MetaError::LastOwner);
+        }
+        let changed = change.execute("UPDATE accounts SET disabled_at = $1, is_operator = 0 WHERE id = $2", (by.at.0, account.0))?;
+        if changed == 0 {
+            return Err(MetaError::Unknown("account"));
+        }
+        let dead: Vec<([u8; 32], Timestamp)> = {
+            let mut found = change.prepare("SELECT token_sha256 FROM bearer_tokens WHERE account_id = $1 AND revoked_at IS NULL")?;
+            found.query_map([account.0], |row| Ok((row.get(0)?, by.at)))?.collect::<rusqlite::Result<_>>()?
+        };
+        change.execute("UPDATE bearer_tokens SET revoked_at = $1 WHERE account_id = $2 AND revoked_at IS NULL", (by.at.0, account.0))?;
+        sessions::end_all(&change, account, None)?;
+        for table in ["devices", "account_codes", "members"] {
+            change.execute(&format!("DELETE FROM {table} WHERE account_id = $1"), [account.0])?;
+        }
+        change.execute("DELETE FROM transfers WHERE from_account = $1 OR to_account = $1", [account.0])?;
+        audit::append(&change, by, None, "account disable", &format!("account {account}"))?;
+        bump_epoch(&change)?;
+        self.finish(change, &dead)
     }
 
     /// The account, if the password is its own.
@@ -48,13 +147,8 @@ impl Metastore {
             .lock()
             .query_row("SELECT id, password_hash FROM accounts WHERE email = $1", [normal(email)], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        let Some((id, hash)) = found else {
-            // The same work as for a known address, so that timing names nobody.
-            let _ = hash_password("an unknown address");
-            return Ok(None);
-        };
-        let parsed = PasswordHash::new(&hash).map_err(|_| MetaError::Invalid("a stored password hash is broken".to_owned()))?;
-        Ok(argon2()?.verify_password(password.as_bytes(), &parsed).is_ok().then_some(AccountId(id)))
+        let fits = fits_password(found.as_ref().map(|(_, hash)| hash.as_str()), password)?;
+        Ok(found.filter(|_| fits).map(|(id, _)| AccountId(id)))
     }
 
     /// Whether anybody can sign in.
@@ -67,18 +161,16 @@ impl Metastore {
         if self.has_accounts()? {
             return Ok(None);
         }
-        const DIGITS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
-        let code: String = random::<20>()
-            .iter()
-            .enumerate()
-            .flat_map(|(at, byte)| (at > 0 && at % 5 == 0).then_some('-').into_iter().chain([DIGITS[*byte as usize % 32] as char]))
-            .collect();
+        let code = human_code(SETUP_CODE_CHARS);
         let mut connection = self.lock();
         let change = connection.transaction()?;
         change.execute("DELETE FROM setup_code", [])?;
-        change.execute("INSERT INTO setup_code (code_sha256, created_at) VALUES ($1, $2)", (sha256(code.as_bytes()), now.0))?;
+        change.execute(
+            "INSERT INTO setup_code (code_sha256, created_at) VALUES ($1, $2)",
+            (sha256(read_human_code(code.expose()).as_bytes()), now.0),
+        )?;
         change.commit()?;
-        Ok(Some(Secret::new(code)))
+        Ok(Some(code))
     }
 
     /// Makes the first account, which becomes Owner of every project without one. The code is gone afterwards.
@@ -86,12 +178,12 @@ impl Metastore {
         let mut connection = self.lock();
         let change = connection.transaction()?;
         let stored: Option<Vec<u8>> = change.query_row("SELECT code_sha256 FROM setup_code", [], |row| row.get(0)).optional()?;
-        let given = sha256(code.trim().to_ascii_uppercase().as_bytes());
+        let given = sha256(read_human_code(code).as_bytes());
         if !stored.is_some_and(|stored| bool::from(stored.ct_eq(&given))) {
             return Err(MetaError::Unknown("setup code"));
         }
         // A password costs a lot of work: only whoever has the code may ask for it.
-        let hash = hash_password(password)?;
+        let hash = hash_password(password, email)?;
         let id = insert_account(&change, email, &hash, by)?;
         change.execute("DELETE FROM setup_code", [])?;
         change.execute(
@@ -118,13 +210,25 @@ impl Metastore {
     }
 }
 
-fn insert_account(change: &Transaction<'_>, email: &str, hash: &str, by: &By) -> Result<AccountId> {
-    let email = normal(email);
-    if !email.contains('@') || email.len() > 254 || email.chars().any(char::is_whitespace) {
-        return Err(MetaError::Invalid("an e-mail address is needed".to_owned()));
+/// Whether an address has an account.
+pub(crate) fn is_taken(connection: &Connection, email: &str) -> Result<bool> {
+    Ok(connection.query_row("SELECT EXISTS (SELECT 1 FROM accounts WHERE email = $1)", [email], |row| row.get(0))?)
+}
+
+/// Refuses what is no address.
+pub(crate) fn check_email(email: &str) -> Result<()> {
+    let has_parts = email.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty() && !host.contains('@'));
+    if has_parts && email.len() <= 254 && !email.chars().any(|char| char.is_whitespace() || char.is_control() || "<>,;\"".contains(char)) {
+        Ok(())
+    } else {
+        Err(MetaError::Invalid("an e-mail address is needed".to_owned()))
     }
-    let taken: bool = change.query_row("SELECT EXISTS (SELECT 1 FROM accounts WHERE email = $1)", [&email], |row| row.get(0))?;
-    if taken {
+}
+
+pub(crate) fn insert_account(change: &Transaction<'_>, email: &str, hash: &str, by: &By) -> Result<AccountId> {
+    let email = normal(email);
+    check_email(&email)?;
+    if is_taken(change, &email)? {
         return Err(MetaError::Taken("e-mail address"));
     }
     change.execute(
@@ -137,7 +241,8 @@ fn insert_account(change: &Transaction<'_>, email: &str, hash: &str, by: &By) ->
     Ok(id)
 }
 
-fn normal(email: &str) -> String {
+/// An address as it is stored.
+pub(crate) fn normal(email: &str) -> String {
     email.trim().to_lowercase()
 }
 
@@ -147,10 +252,39 @@ fn argon2() -> Result<Argon2<'static>> {
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
-fn hash_password(password: &str) -> Result<String> {
+/// Whether a password is the one of a stored hash; `None` is an unknown address and costs the same.
+pub(crate) fn fits_password(hash: Option<&str>, password: &str) -> Result<bool> {
+    let Some(hash) = hash else {
+        argon2_hash("an unknown address")?;
+        return Ok(false);
+    };
+    if password.len() > PASSWORD_BYTES_MAX {
+        return Ok(false);
+    }
+    let parsed = PasswordHash::new(hash).map_err(|_| MetaError::Invalid("a stored password hash is broken".to_owned()))?;
+    Ok(argon2()?.verify_password(password.as_bytes(), &parsed).is_ok())
+}
+
+/// Hashes a new password; refuses one that is short or among the first that a guesser tries. No composition rules (NIST SP 800-63B).
+pub(crate) fn hash_password(password: &str, email: &str) -> Result<String> {
     if password.chars().count() < PASSWORD_CHARS_MIN {
         return Err(MetaError::Invalid(format!("a password needs at least {PASSWORD_CHARS_MIN} characters")));
     }
+    if password.len() > PASSWORD_BYTES_MAX {
+        return Err(MetaError::Invalid(format!("a password has at most {PASSWORD_BYTES_MAX} bytes")));
+    }
+    let known: Vec<&str> = email.split(['@', '.']).chain([email, "sluice"]).filter(|word| word.len() > 2).collect();
+    // What lies behind the first characters makes no guess easier, and would cost time.
+    let start: String = password.chars().take(64).collect();
+    if zxcvbn(&start, &known).guesses() < GUESSES_MIN {
+        return Err(MetaError::Invalid(
+            "this password is among the first that a guesser tries: take some words that nobody connects".to_owned(),
+        ));
+    }
+    argon2_hash(password)
+}
+
+fn argon2_hash(password: &str) -> Result<String> {
     let salt = SaltString::encode_b64(&random::<16>()).map_err(|error| MetaError::Invalid(error.to_string()))?;
     let hash = argon2()?.hash_password(password.as_bytes(), &salt).map_err(|error| MetaError::Invalid(error.to_string()))?;
     Ok(hash.to_string())

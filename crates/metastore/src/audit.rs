@@ -7,11 +7,22 @@ use rusqlite::{Connection, OptionalExtension, Transaction};
 use crate::envelope::hex;
 use crate::{Metastore, Result, sha256};
 
+/// Who does something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Actor {
+    /// Whoever sits at the machine: may everything.
+    Console,
+    /// A person who signed in: may what the role says.
+    Account(AccountId),
+    /// Anybody: may nothing but show a code or a password.
+    Visitor,
+}
+
 /// Who does something, from where, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct By {
-    /// The account; `None` is the machine's console.
-    pub account: Option<AccountId>,
+    /// Who.
+    pub actor: Actor,
     /// The address that it came from; empty for the console.
     pub address: String,
     /// When.
@@ -21,17 +32,29 @@ pub struct By {
 impl By {
     /// The machine's console.
     pub fn console(at: Timestamp) -> Self {
-        Self { account: None, address: String::new(), at }
+        Self { actor: Actor::Console, address: String::new(), at }
     }
 
     /// An account, by way of the console.
     pub fn account(account: AccountId, at: Timestamp) -> Self {
-        Self { account: Some(account), address: String::new(), at }
+        Self { actor: Actor::Account(account), address: String::new(), at }
     }
 
-    /// `account 7` or `console`.
+    /// The account that acts, where it is one.
+    pub fn account_id(&self) -> Option<AccountId> {
+        match self.actor {
+            Actor::Account(account) => Some(account),
+            Actor::Console | Actor::Visitor => None,
+        }
+    }
+
+    /// `account 7`, `console` or `visitor`.
     pub(crate) fn name(&self) -> String {
-        self.account.map_or_else(|| "console".to_owned(), |account| format!("account {account}"))
+        match self.actor {
+            Actor::Console => "console".to_owned(),
+            Actor::Account(account) => format!("account {account}"),
+            Actor::Visitor => "visitor".to_owned(),
+        }
     }
 }
 
@@ -76,18 +99,6 @@ pub(crate) fn append(change: &Transaction<'_>, by: &By, project: Option<ProjectI
     append_row(change, &row)
 }
 
-/// As [`append`], for what a credential did rather than an account.
-pub(crate) fn append_of(
-    change: &Transaction<'_>,
-    actor: &str,
-    at: Timestamp,
-    project: ProjectId,
-    action: &str,
-    detail: &str,
-) -> Result<()> {
-    append_row(change, &Row { project: Some(project.0), at: at.0, actor, address: "", action, detail })
-}
-
 struct Row<'a> {
     project: Option<i64>,
     at: i64,
@@ -112,6 +123,20 @@ pub(crate) fn head(connection: &Connection) -> Result<Option<(i64, [u8; 32])>> {
     Ok(found.optional()?)
 }
 
+const COLUMNS: &str = "id, project_id, at, actor, address, action, detail";
+
+fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<AuditRow> {
+    Ok(AuditRow {
+        id: row.get(0)?,
+        project: row.get::<_, Option<i64>>(1)?.map(ProjectId),
+        at: Timestamp(row.get(2)?),
+        actor: row.get(3)?,
+        address: row.get(4)?,
+        action: row.get(5)?,
+        detail: row.get(6)?,
+    })
+}
+
 fn link(before: &[u8], row: &Row<'_>) -> [u8; 32] {
     let mut bytes = before.to_vec();
     let (project, at) = (row.project.map_or_else(String::new, |id| id.to_string()), row.at.to_string());
@@ -126,11 +151,11 @@ fn link(before: &[u8], row: &Row<'_>) -> [u8; 32] {
 }
 
 impl Metastore {
-    /// Writes a row about what a credential did, such as `key 3`.
-    pub fn note_of(&self, actor: &str, at: Timestamp, project: ProjectId, action: &str, detail: &str) -> Result<()> {
+    /// Writes a row about what a credential did, such as `key 3`, from where.
+    pub fn note_of(&self, actor: &str, address: &str, at: Timestamp, project: Option<ProjectId>, action: &str, detail: &str) -> Result<()> {
         let mut connection = self.lock();
         let change = connection.transaction()?;
-        append_of(&change, actor, at, project, action, detail)?;
+        append_row(&change, &Row { project: project.map(|project| project.0), at: at.0, actor, address, action, detail })?;
         self.finish(change, &[])
     }
 
@@ -161,25 +186,28 @@ impl Metastore {
         }
     }
 
+    /// Up to `rows_max` rows behind the last one that was told by mail, oldest first.
+    pub fn audit_rows_to_mail(&self, rows_max: usize) -> Result<Vec<AuditRow>> {
+        let connection = self.lock();
+        let through = crate::number(&connection, crate::MAILED_THROUGH)?;
+        let mut found = connection.prepare(&format!("SELECT {COLUMNS} FROM audit WHERE id > $1 ORDER BY id LIMIT $2"))?;
+        Ok(found.query_map((through, rows_max as i64), from_row)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Rows up to this one were told by mail.
+    pub fn mailed_through(&self, row: i64) -> Result<()> {
+        crate::set_number(&self.lock(), crate::MAILED_THROUGH, row)
+    }
+
     /// The newest rows, of one project or of all; those before row `before` where it is given.
     pub fn audit_rows(&self, project: Option<ProjectId>, before: Option<i64>, rows_max: usize) -> Result<Vec<AuditRow>> {
         let connection = self.lock();
-        let mut found = connection.prepare(
-            "SELECT id, project_id, at, actor, address, action, detail FROM audit
+        let mut found = connection.prepare(&format!(
+            "SELECT {COLUMNS} FROM audit
              WHERE ($1 IS NULL OR project_id = $1) AND ($2 IS NULL OR id < $2)
              ORDER BY id DESC LIMIT $3",
-        )?;
-        let rows = found.query_map((project.map(|project| project.0), before, rows_max as i64), |row| {
-            Ok(AuditRow {
-                id: row.get(0)?,
-                project: row.get::<_, Option<i64>>(1)?.map(ProjectId),
-                at: Timestamp(row.get(2)?),
-                actor: row.get(3)?,
-                address: row.get(4)?,
-                action: row.get(5)?,
-                detail: row.get(6)?,
-            })
-        })?;
+        ))?;
+        let rows = found.query_map((project.map(|project| project.0), before, rows_max as i64), from_row)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 }

@@ -1,6 +1,8 @@
 //! Who calls with which credential: what a reset would break, and who still knocks with what was revoked. Written in batches, off the
 //! path of requests.
 
+use std::collections::HashMap;
+
 use model::time::DAY_MS;
 use model::{ProjectId, Timestamp};
 
@@ -108,6 +110,18 @@ impl Metastore {
         }
         change.commit()?;
         Ok(())
+    }
+
+    /// When each credential of a project was last let in.
+    pub fn last_used(&self, project: ProjectId) -> Result<HashMap<String, Timestamp>> {
+        let connection = self.lock();
+        let mut found = connection.prepare(
+            "SELECT credential, MAX(last_at) FROM callers
+             WHERE project_id = $1 AND outcome = 'accepted'
+             GROUP BY credential",
+        )?;
+        let rows = found.query_map([project.0], |row| Ok((row.get(0)?, Timestamp(row.get(1)?))))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
     /// The callers of a project in the last 90 days, the newest first.

@@ -44,6 +44,8 @@ pub enum Credential {
     ServiceAccount(String),
     /// By SHA-256.
     Bearer([u8; 32]),
+    /// A person who signed in, as a member; the session is looked after elsewhere.
+    Member(AccountId),
 }
 
 /// A bearer token.
@@ -79,6 +81,8 @@ pub struct KeyEntry {
     pub rights: Vec<AccessRight>,
     /// Whether it takes the legacy signature.
     pub legacy: Legacy,
+    /// Since when it takes the legacy signature as it does.
+    pub legacy_since: Timestamp,
     /// Its secret; `None` once revoked, with legacy off, or without the key file.
     pub secret: Option<Secret>,
     /// From where it may be used; none means everywhere.
@@ -155,6 +159,12 @@ impl CredentialTable {
         self.tokens.get(token).filter(|entry| entry.ends_at.is_none_or(|at| at > now)).map(|entry| entry.project)
     }
 
+    /// Whose a live bearer token is.
+    pub fn account_of_bearer(&self, sha256: &[u8; 32], now: Timestamp) -> Option<AccountId> {
+        let token = self.bearer_tokens.get(sha256)?;
+        (token.revoked_at.is_none() && token.expires_at.is_none_or(|at| at > now)).then_some(token.account)
+    }
+
     /// Whether a credential that was proved before still opens the project.
     pub fn is_live(&self, credential: &Credential, project: ProjectId, now: Timestamp) -> bool {
         let lives =
@@ -165,6 +175,7 @@ impl CredentialTable {
                 Credential::ServiceAccount(user) => {
                     self.service_accounts.get(user).is_some_and(|account| lives(account.revoked_at, account.expires_at))
                 }
+                Credential::Member(account) => self.members.contains_key(&(*account, project)),
                 Credential::Bearer(hash) => self
                     .bearer_tokens
                     .get(hash)
@@ -216,7 +227,8 @@ impl Metastore {
             }
             let mut found = read.prepare(
                 "SELECT keys.id, keys.project_id, keys.api_key, keys.secret_sha256, keys.secret_sealed, keys.rights, keys.legacy,
-                        keys.lifetime_max_ms, keys.expires_at, keys.revoked_at, projects.wrapped_data_key, keys.networks, keys.retires_at
+                        keys.lifetime_max_ms, keys.expires_at, keys.revoked_at, projects.wrapped_data_key, keys.networks, keys.retires_at,
+                        keys.legacy_since
                  FROM keys JOIN projects ON projects.id = keys.project_id",
             )?;
             let mut rows = found.query([])?;
@@ -242,6 +254,7 @@ impl Metastore {
                     project,
                     rights: rights.split(',').filter_map(AccessRight::parse).collect(),
                     legacy,
+                    legacy_since: Timestamp(row.get(13)?),
                     secret,
                     networks: Networks::parse(&networks).unwrap_or_default(),
                     revoked_at,

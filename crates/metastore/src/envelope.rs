@@ -22,6 +22,9 @@ pub(crate) struct WrappingKeys(Vec<[u8; 32]>);
 /// The key that seals one project's secrets.
 pub(crate) struct DataKey([u8; 32]);
 
+/// In the place of a project's id: the data key of the accounts. Projects count from 1.
+pub(crate) const ACCOUNTS: i64 = 0;
+
 fn bound_to(project: i64) -> String {
     format!("projects/{project}/data-key/1")
 }
@@ -92,13 +95,23 @@ impl WrappingKeys {
 impl DataKey {
     /// Seals an API secret.
     pub(crate) fn seal(&self, project: i64, api_key: &str, secret: &str) -> Result<Vec<u8>> {
-        seal(&self.0, format!("keys/{project}/{api_key}/secret/1").as_bytes(), secret.as_bytes())
+        self.seal_bound(&format!("keys/{project}/{api_key}/secret/1"), secret.as_bytes())
     }
 
     /// Opens an API secret.
     pub(crate) fn open(&self, project: i64, api_key: &str, sealed: &[u8]) -> Result<String> {
-        let secret = open(&self.0, format!("keys/{project}/{api_key}/secret/1").as_bytes(), sealed)?;
+        let secret = self.open_bound(&format!("keys/{project}/{api_key}/secret/1"), sealed)?;
         String::from_utf8(secret).map_err(|_| MetaError::Sealed)
+    }
+
+    /// Seals bytes so that they open for this row and purpose alone.
+    pub(crate) fn seal_bound(&self, bound_to: &str, bytes: &[u8]) -> Result<Vec<u8>> {
+        seal(&self.0, bound_to.as_bytes(), bytes)
+    }
+
+    /// Opens what was sealed for this row and purpose.
+    pub(crate) fn open_bound(&self, bound_to: &str, sealed: &[u8]) -> Result<Vec<u8>> {
+        open(&self.0, bound_to.as_bytes(), sealed)
     }
 }
 

@@ -12,6 +12,12 @@ pub enum MetaError {
     /// Only an operator of the instance may do this.
     #[error("only an operator may {0}")]
     NotOperator(&'static str),
+    /// Nobody signed in.
+    #[error("sign in to {0}")]
+    NotSignedIn(&'static str),
+    /// A password, a code or a second factor does not fit.
+    #[error("{0}")]
+    NotProven(&'static str),
     /// A project is never left without an owner.
     #[error("this is the project's last owner: transfer the project first")]
     LastOwner,

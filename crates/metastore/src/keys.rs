@@ -100,7 +100,7 @@ pub(crate) struct Insert<'a> {
 impl<'a> Insert<'a> {
     /// A key whose values are made here.
     fn made(project: ProjectId, data_key: &'a DataKey, settings: &'a NewKey, by: &By) -> Self {
-        Self { project, data_key, api_key: None, api_secret: None, allows_weak: false, created_by: by.account, settings, now: by.at }
+        Self { project, data_key, api_key: None, api_secret: None, allows_weak: false, created_by: by.account_id(), settings, now: by.at }
     }
 }
 
@@ -149,8 +149,8 @@ pub(crate) fn insert(change: &Transaction<'_>, new: &Insert<'_>) -> Result<KeyPa
     let NewKey { name, rights, networks, legacy, expires_at, signature_lifetime } = new.settings;
     change.execute(
         "INSERT INTO keys (project_id, api_key, secret_sha256, secret_sealed, name, rights, networks, legacy, weak, scannable,
-             lifetime_max_ms, created_by, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+             lifetime_max_ms, created_by, created_at, expires_at, legacy_since)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $13)",
         rusqlite::params![
             new.project.0,
             &api_key,
@@ -316,8 +316,9 @@ impl Metastore {
             return Err(MetaError::Invalid("only a hash of this secret is stored: rotate the key to get one that can sign".to_owned()));
         }
         change.execute(
-            "UPDATE keys SET legacy = $1, secret_sealed = CASE WHEN $1 = 'off' THEN NULL ELSE secret_sealed END WHERE id = $2",
-            (legacy.as_str(), key.key_id),
+            "UPDATE keys SET legacy = $1, legacy_since = $2, secret_sealed = CASE WHEN $1 = 'off' THEN NULL ELSE secret_sealed END
+             WHERE id = $3",
+            (legacy.as_str(), by.at.0, key.key_id),
         )?;
         audit::append(&change, by, Some(project), "key legacy", &format!("key {}: {}", key.key_id, legacy.as_str()))?;
         bump_epoch(&change)?;

@@ -1,6 +1,7 @@
 //! Everything Sluice knows about itself: accounts, projects, credentials, audit, the segments table.
 //! Every change is one SQLite transaction, synced before the call returns. No plaintext secret enters the database.
 
+mod account_codes;
 mod accounts;
 mod audit;
 mod backup;
@@ -9,14 +10,18 @@ mod callers;
 mod credentials;
 mod envelope;
 mod error;
+mod invitations;
 mod keys;
 mod ledger;
 mod members;
 mod projects;
+mod second_factor;
 mod secret;
 mod segments;
 mod service_accounts;
+mod sessions;
 mod tickets;
+mod usage;
 mod wrapping_key;
 
 use std::path::{Path, PathBuf};
@@ -29,23 +34,30 @@ use crate::envelope::WrappingKeys;
 use crate::ledger::{Ledger, Recorded};
 
 pub use accounts::{Account, PASSWORD_CHARS_MIN};
-pub use audit::{AuditCheck, AuditRow, By};
+pub use audit::{Actor, AuditCheck, AuditRow, By};
 pub use bearer_tokens::BearerTokenRow;
 pub use callers::{Caller, CallerKey, Outcome};
 pub use credentials::{BearerEntry, Credential, CredentialTable, KeyEntry, Legacy, SecretEntry, ServiceAccountEntry, TokenEntry};
 pub use error::MetaError;
+pub use invitations::{Invitation, Invited};
 pub use keys::{KeyPair, KeyRow, NewKey};
 pub use members::{Member, Transfer};
-pub use projects::{NewProject, Project, SignatureLifetime};
+pub use projects::{NewProject, Project, ProjectChange, SignatureLifetime, TokenOptions, WeekStart};
+pub use second_factor::NewTotp;
 pub use secret::{Secret, has_valid_checksum, is_weak, sha256};
 pub use segments::{NewSegment, Segment, SegmentChange, SegmentKind};
 pub use service_accounts::{NewServiceAccount, ServiceAccountRow};
+pub use sessions::{Proof, Session, SignIn, SignedIn, Visit};
 pub use tickets::{Alias, Ticket, TicketMessage, TicketState};
 
 /// What every call of this crate returns.
 pub type Result<T> = std::result::Result<T, MetaError>;
 
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001-start.sql"), include_str!("migrations/0002-credentials.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001-start.sql"),
+    include_str!("migrations/0002-credentials.sql"),
+    include_str!("migrations/0003-people.sql"),
+];
 
 /// The database below a data directory.
 pub const DATABASE: &str = "metastore.sqlite";
@@ -144,6 +156,7 @@ impl Metastore {
 
 const EPOCH: &str = "epoch";
 const REVOCATIONS: &str = "revocations";
+const MAILED_THROUGH: &str = "mailed_through";
 const HAS_LEDGER: &str = "has_ledger";
 
 /// A number of the instance; 0 where it was never set.

@@ -4,7 +4,7 @@ use model::time::DAY_MS;
 use model::{AccountId, ProjectId, Role, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
-use crate::audit::{self, By};
+use crate::audit::{self, Actor, By};
 use crate::{MetaError, Metastore, Result, bump_epoch};
 
 /// A member of a project.
@@ -45,22 +45,31 @@ pub(crate) fn role_of(connection: &Connection, project: ProjectId, account: Acco
 /// Refuses whoever is not an owner of the project; the console may.
 pub(crate) fn require_owner(change: &Transaction<'_>, project: ProjectId, by: &By, what: &'static str) -> Result<()> {
     require_project(change, project)?;
-    match by.account {
-        Some(account) if role_of(change, project, account)? != Some(Role::Owner) => Err(MetaError::NotOwner(what)),
-        _ => Ok(()),
+    match by.actor {
+        Actor::Console => Ok(()),
+        Actor::Account(account) if role_of(change, project, account)? == Some(Role::Owner) => Ok(()),
+        Actor::Account(_) | Actor::Visitor => Err(MetaError::NotOwner(what)),
     }
 }
 
 /// Refuses whoever is neither admin nor owner of the project; the console may. Returns the role, the console's being an owner's.
 pub(crate) fn require_admin(change: &Transaction<'_>, project: ProjectId, by: &By, what: &'static str) -> Result<Role> {
     require_project(change, project)?;
-    let Some(account) = by.account else { return Ok(Role::Owner) };
-    role_of(change, project, account)?.filter(|role| *role >= Role::Admin).ok_or(MetaError::NotAdmin(what))
+    let role = match by.actor {
+        Actor::Console => Some(Role::Owner),
+        Actor::Account(account) => role_of(change, project, account)?,
+        Actor::Visitor => None,
+    };
+    role.filter(|role| *role >= Role::Admin).ok_or(MetaError::NotAdmin(what))
 }
 
 /// Refuses whoever is no operator of the instance; the console may.
 pub(crate) fn require_operator(change: &Transaction<'_>, by: &By, what: &'static str) -> Result<()> {
-    let Some(account) = by.account else { return Ok(()) };
+    let account = match by.actor {
+        Actor::Console => return Ok(()),
+        Actor::Account(account) => account,
+        Actor::Visitor => return Err(MetaError::NotOperator(what)),
+    };
     let found = change.query_row("SELECT is_operator FROM accounts WHERE id = $1", [account.0], |row| row.get(0)).optional()?;
     if found.unwrap_or(false) { Ok(()) } else { Err(MetaError::NotOperator(what)) }
 }
@@ -106,6 +115,22 @@ impl Metastore {
         Ok(members)
     }
 
+    /// What an account is in each of its projects.
+    pub fn memberships(&self, account: AccountId) -> Result<Vec<(ProjectId, Role)>> {
+        let connection = self.lock();
+        let mut found = connection.prepare("SELECT project_id, role FROM members WHERE account_id = $1 ORDER BY project_id")?;
+        let rows = found.query_map([account.0], |row| {
+            let role: String = row.get(1)?;
+            Ok((ProjectId(row.get(0)?), Role::parse(&role).unwrap_or(Role::Consumer)))
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// What an account is in a project.
+    pub fn role(&self, project: ProjectId, account: AccountId) -> Result<Option<Role>> {
+        role_of(&self.lock(), project, account)
+    }
+
     /// Makes an account a member, or gives a member another role. Admins may, but only owners make owners or change them.
     /// The last owner stays one.
     pub fn set_role(&self, project: ProjectId, account: AccountId, role: Role, by: &By) -> Result<()> {
@@ -131,7 +156,7 @@ impl Metastore {
         let mut connection = self.lock();
         let change = connection.transaction()?;
         let before = role_of(&change, project, account)?.ok_or(MetaError::Unknown("member"))?;
-        if by.account != Some(account) {
+        if by.actor != Actor::Account(account) {
             let own = require_admin(&change, project, by, "remove members")?;
             if before == Role::Owner && own != Role::Owner {
                 return Err(MetaError::NotOwner("remove an owner"));
@@ -152,7 +177,7 @@ impl Metastore {
         let mut connection = self.lock();
         let change = connection.transaction()?;
         require_owner(&change, project, by, "transfer it")?;
-        let from = by.account.ok_or_else(|| MetaError::Invalid("an owner has to offer the project".to_owned()))?;
+        let from = by.account_id().ok_or_else(|| MetaError::Invalid("an owner has to offer the project".to_owned()))?;
         if from == to {
             return Err(MetaError::Invalid("the project is yours already".to_owned()));
         }
@@ -167,11 +192,35 @@ impl Metastore {
         Ok(transfer)
     }
 
+    /// The offer of a project that is open.
+    pub fn transfer(&self, project: ProjectId, now: Timestamp) -> Result<Option<Transfer>> {
+        open_transfer(&self.lock(), project, now)
+    }
+
+    /// The projects that are offered to an account.
+    pub fn transfers_to(&self, account: AccountId, now: Timestamp) -> Result<Vec<Transfer>> {
+        let connection = self.lock();
+        let mut found = connection.prepare(
+            "SELECT project_id, from_account, to_account, expires_at FROM transfers
+             WHERE to_account = $1 AND expires_at > $2
+             ORDER BY project_id",
+        )?;
+        let rows = found.query_map((account.0, now.0), |row| {
+            Ok(Transfer {
+                project: ProjectId(row.get(0)?),
+                from: AccountId(row.get(1)?),
+                to: AccountId(row.get(2)?),
+                expires_at: Timestamp(row.get(3)?),
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// Takes an offered project: whoever was offered it becomes owner, whoever offered it an admin.
     pub fn accept_transfer(&self, project: ProjectId, by: &By) -> Result<()> {
         let mut connection = self.lock();
         let change = connection.transaction()?;
-        let offer = open_transfer(&change, project, by.at)?.filter(|offer| by.account == Some(offer.to));
+        let offer = open_transfer(&change, project, by.at)?.filter(|offer| by.actor == Actor::Account(offer.to));
         let offer = offer.ok_or(MetaError::Unknown("transfer"))?;
         // Whoever offered it may have lost it since.
         if role_of(&change, project, offer.from)? != Some(Role::Owner) {
@@ -190,7 +239,7 @@ impl Metastore {
         let mut connection = self.lock();
         let change = connection.transaction()?;
         let offer = open_transfer(&change, project, by.at)?.ok_or(MetaError::Unknown("transfer"))?;
-        if by.account != Some(offer.to) {
+        if by.actor != Actor::Account(offer.to) {
             require_owner(&change, project, by, "take the offer back")?;
         }
         change.execute("DELETE FROM transfers WHERE project_id = $1", [project.0])?;

@@ -1,10 +1,12 @@
 //! Projects: a token each, a time zone, members.
 
+use model::network::Origins;
 use model::{AccountId, OrganizationId, ProjectId, Role, Timestamp};
 use rusqlite::{OptionalExtension, Row};
 
 use crate::audit::{self, By};
 use crate::keys::{self, Insert, KeyPair, LIFETIME_MAX_MS, NewKey};
+use crate::members::{require_admin, require_operator, require_owner};
 use crate::secret::{check_imported, new_hex32, random};
 use crate::{MetaError, Metastore, Result, Secret, bump_epoch};
 
@@ -27,8 +29,75 @@ pub struct Project {
     pub suspended_at: Option<Timestamp>,
     /// Whether secrets are refused over plain HTTP.
     pub requires_tls: bool,
+    /// The day that its weeks begin on.
+    pub week_start: WeekStart,
+    /// Since when it takes no events any more.
+    pub archived_at: Option<Timestamp>,
+    /// What its token allows.
+    pub token_options: TokenOptions,
     /// Hashes of its users and their addresses are made under this key, in hex.
     pub hash_key: Secret,
+}
+
+/// What a project's public token allows. Without a word nothing is limited: every SDK works unchanged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenOptions {
+    /// Events and profile updates by the token in a second; more are asked to come back.
+    pub events_per_second_max: Option<u32>,
+    /// Bytes of requests by the token in a day of UTC.
+    pub bytes_per_day_max: Option<u64>,
+    /// Origins that browsers may send from; none means all. Advisory: whoever is no browser can claim any.
+    pub origins: Origins,
+    /// Refuse other origins rather than flag their events with `$origin_ok: false`.
+    pub enforces_origins: bool,
+    /// Refuse what removes data of a profile, and `$merge`, unless a secret proves the writer.
+    pub deletes_need_secret: bool,
+    /// Refuse `/import` by the token or the API key alone.
+    pub backfill_needs_secret: bool,
+    /// Properties that are taken from authenticated imports only; by the token alone they are left out.
+    pub authenticated_properties: Vec<String>,
+}
+
+/// The day that weeks begin on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WeekStart {
+    /// Monday, as ISO 8601 has it.
+    #[default]
+    Monday,
+    /// Sunday.
+    Sunday,
+}
+
+impl WeekStart {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Monday => "monday",
+            Self::Sunday => "sunday",
+        }
+    }
+
+    /// Reads the word back.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Monday, Self::Sunday].into_iter().find(|start| start.as_str() == text)
+    }
+}
+
+/// What is to change of a project; `None` stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct ProjectChange {
+    /// What people call it.
+    pub name: Option<String>,
+    /// The organisation it belongs to.
+    pub organization_id: Option<i64>,
+    /// IANA name of a time zone.
+    pub timezone: Option<String>,
+    /// The day that its weeks begin on.
+    pub week_start: Option<WeekStart>,
+    /// Whether secrets are refused over plain HTTP.
+    pub requires_tls: Option<bool>,
+    /// What its token allows.
+    pub token_options: Option<TokenOptions>,
 }
 
 /// What a new project is made from; `None` means a new value.
@@ -93,7 +162,9 @@ impl SignatureLifetime {
     }
 }
 
-pub(crate) const COLUMNS: &str = "id, organization_id, name, timezone, token, created_at, hash_key, suspended_at, requires_tls";
+pub(crate) const COLUMNS: &str = "id, organization_id, name, timezone, token, created_at, hash_key, suspended_at, requires_tls, week_start,
+    archived_at, events_per_second_max, bytes_per_day_max, origins, enforces_origins, deletes_need_secret, backfill_needs_secret,
+    authenticated_properties";
 
 fn key_text(key: &[u8; 16]) -> Secret {
     Secret::new(key.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -110,18 +181,41 @@ pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Project> {
         hash_key: key_text(&row.get::<_, [u8; 16]>(6)?),
         suspended_at: row.get::<_, Option<i64>>(7)?.map(Timestamp),
         requires_tls: row.get(8)?,
+        week_start: WeekStart::parse(&row.get::<_, String>(9)?).unwrap_or_default(),
+        archived_at: row.get::<_, Option<i64>>(10)?.map(Timestamp),
+        token_options: TokenOptions {
+            events_per_second_max: row.get::<_, Option<i64>>(11)?.map(|max| max.clamp(0, i64::from(u32::MAX)) as u32),
+            bytes_per_day_max: row.get::<_, Option<i64>>(12)?.map(|max| max.max(0) as u64),
+            origins: Origins::parse(&row.get::<_, String>(13)?).unwrap_or_default(),
+            enforces_origins: row.get(14)?,
+            deletes_need_secret: row.get(15)?,
+            backfill_needs_secret: row.get(16)?,
+            authenticated_properties: row.get::<_, String>(17)?.lines().map(str::to_owned).collect(),
+        },
     })
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.trim().is_empty() {
+        return Err(MetaError::Invalid("a project needs a name".to_owned()));
+    }
+    if name.chars().any(char::is_control) || name.chars().count() > 255 {
+        return Err(MetaError::Invalid("a project's name is one line of at most 255 characters".to_owned()));
+    }
+    Ok(())
+}
+
+fn check_zone(zone: &str) -> Result<()> {
+    if model::time::is_zone(zone) {
+        return Ok(());
+    }
+    Err(MetaError::Invalid(format!("unknown time zone `{zone}`; name one as IANA does, such as Europe/Berlin")))
 }
 
 impl Metastore {
     /// Makes a project with its first key, which carries every access right and the legacy signature.
     pub fn create_project(&self, new: &NewProject, by: &By) -> Result<(Project, KeyPair)> {
-        if new.name.trim().is_empty() {
-            return Err(MetaError::Invalid("a project needs a name".to_owned()));
-        }
-        if new.name.chars().any(char::is_control) || new.name.chars().count() > 255 {
-            return Err(MetaError::Invalid("a project's name is one line of at most 255 characters".to_owned()));
-        }
+        check_name(&new.name)?;
         for (what, value) in [("token", &new.token), ("API key", &new.api_key), ("API secret", &new.api_secret)] {
             if let Some(value) = value {
                 check_imported(what, value)?;
@@ -134,9 +228,7 @@ impl Metastore {
         {
             return Err(MetaError::Invalid("token, API key and API secret must differ".to_owned()));
         }
-        if !model::time::is_zone(&new.timezone) {
-            return Err(MetaError::Invalid(format!("unknown time zone `{}`; name one as IANA does, such as Europe/Berlin", new.timezone)));
-        }
+        check_zone(&new.timezone)?;
         let wrapping_keys = self.wrapping_keys()?;
         let mut connection = self.lock();
         let change = connection.transaction()?;
@@ -167,6 +259,9 @@ impl Metastore {
             hash_key: key_text(&hash_key),
             suspended_at: None,
             requires_tls: false,
+            week_start: WeekStart::default(),
+            archived_at: None,
+            token_options: TokenOptions::default(),
         };
         change.execute(
             "INSERT INTO projects (id, organization_id, name, timezone, token, hash_key, wrapped_data_key, created_at)
@@ -194,15 +289,93 @@ impl Metastore {
         Ok((project, pair))
     }
 
-    /// Refuses secrets of a project over plain HTTP, or takes them again.
-    pub fn require_tls(&self, project: ProjectId, is_required: bool, by: &By) -> Result<()> {
+    /// Changes a project's settings. Admins may.
+    pub fn change_project(&self, project: ProjectId, asked: &ProjectChange, by: &By) -> Result<()> {
         let mut connection = self.lock();
         let change = connection.transaction()?;
-        crate::members::require_admin(&change, project, by, "change its settings")?;
-        change.execute("UPDATE projects SET requires_tls = $1 WHERE id = $2", (is_required, project.0))?;
-        audit::append(&change, by, Some(project), "require tls", if is_required { "on" } else { "off" })?;
+        require_admin(&change, project, by, "change its settings")?;
+        let set = |column: &str, value: &dyn rusqlite::ToSql| {
+            change.execute(&format!("UPDATE projects SET {column} = $1 WHERE id = $2"), rusqlite::params![value, project.0])
+        };
+        let mut changed = Vec::new();
+        if let Some(name) = &asked.name {
+            check_name(name)?;
+            set("name", &name.trim())?;
+            changed.push("name".to_owned());
+        }
+        if let Some(id) = asked.organization_id {
+            if id < 1 {
+                return Err(MetaError::Invalid("an organisation id is a positive number".to_owned()));
+            }
+            set("organization_id", &id)?;
+            changed.push(format!("organization_id {id}"));
+        }
+        if let Some(zone) = &asked.timezone {
+            check_zone(zone)?;
+            set("timezone", zone)?;
+            changed.push(format!("timezone {zone}"));
+        }
+        if let Some(start) = asked.week_start {
+            set("week_start", &start.as_str())?;
+            changed.push(format!("week_start {}", start.as_str()));
+        }
+        if let Some(required) = asked.requires_tls {
+            set("requires_tls", &required)?;
+            changed.push(format!("require_tls {required}"));
+        }
+        if let Some(options) = &asked.token_options {
+            let properties = &options.authenticated_properties;
+            if properties.iter().any(|name| name.is_empty() || name.len() > 255 || name.chars().any(char::is_control)) {
+                return Err(MetaError::Invalid("a property's name is one line of at most 255 bytes".to_owned()));
+            }
+            set("events_per_second_max", &options.events_per_second_max)?;
+            set("bytes_per_day_max", &options.bytes_per_day_max.map(|max| i64::try_from(max).unwrap_or(i64::MAX)))?;
+            set("origins", &options.origins.to_string())?;
+            set("enforces_origins", &options.enforces_origins)?;
+            set("deletes_need_secret", &options.deletes_need_secret)?;
+            set("backfill_needs_secret", &options.backfill_needs_secret)?;
+            set("authenticated_properties", &properties.join("\n"))?;
+            changed.push(format!("token options {options:?}"));
+        }
+        if changed.is_empty() {
+            return Err(MetaError::Invalid("name at least one setting to change".to_owned()));
+        }
+        audit::append(&change, by, Some(project), "project settings", &changed.join("; "))?;
         bump_epoch(&change)?;
         self.finish(change, &[])
+    }
+
+    /// Archives a project: it takes no events any more, and is read as before. Or brings it back. Owners may.
+    pub fn archive_project(&self, project: ProjectId, is_archived: bool, by: &By) -> Result<()> {
+        let mut connection = self.lock();
+        let change = connection.transaction()?;
+        require_owner(&change, project, by, "archive it")?;
+        change.execute("UPDATE projects SET archived_at = $1 WHERE id = $2", (is_archived.then_some(by.at.0), project.0))?;
+        audit::append(&change, by, Some(project), if is_archived { "project archive" } else { "project unarchive" }, "")?;
+        bump_epoch(&change)?;
+        self.finish(change, &[])
+    }
+
+    /// Gives an organisation a name. Operators may.
+    pub fn name_organization(&self, id: OrganizationId, name: &str, by: &By) -> Result<()> {
+        check_name(name)?;
+        let mut connection = self.lock();
+        let change = connection.transaction()?;
+        require_operator(&change, by, "name organisations")?;
+        change.execute(
+            "INSERT INTO organizations (id, name) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET name = excluded.name",
+            (id.0, name.trim()),
+        )?;
+        audit::append(&change, by, None, "organization name", &format!("organization {id}"))?;
+        self.finish(change, &[])
+    }
+
+    /// The names of organisations that have one.
+    pub fn organizations(&self) -> Result<Vec<(OrganizationId, String)>> {
+        let connection = self.lock();
+        let mut found = connection.prepare("SELECT id, name FROM organizations ORDER BY id")?;
+        let rows = found.query_map([], |row| Ok((OrganizationId(row.get(0)?), row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Every project, by id.

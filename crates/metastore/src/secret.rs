@@ -34,6 +34,9 @@ impl Drop for Secret {
 
 const PREFIX: &str = "slcs_";
 const BEARER_PREFIX: &str = "slct_";
+const SESSION_PREFIX: &str = "slcw_";
+const DEVICE_PREFIX: &str = "slcd_";
+const CODE_PREFIX: &str = "slcc_";
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// Random bytes from the operating system.
@@ -51,6 +54,38 @@ pub(crate) fn new_secret() -> Secret {
 /// A new bearer token: as a secret, with a prefix of its own.
 pub(crate) fn new_bearer_token() -> Secret {
     with_checksum(BEARER_PREFIX)
+}
+
+/// A new token of a session, for a cookie.
+pub(crate) fn new_session_token() -> Secret {
+    with_checksum(SESSION_PREFIX)
+}
+
+/// A new token by which a browser is known again, for a cookie.
+pub(crate) fn new_device_token() -> Secret {
+    with_checksum(DEVICE_PREFIX)
+}
+
+/// A new one-time code for a link.
+pub(crate) fn new_code() -> Secret {
+    with_checksum(CODE_PREFIX)
+}
+
+/// A one-time code that people type: `chars` characters of 32, in groups of five.
+pub(crate) fn human_code(chars: usize) -> Secret {
+    const DIGITS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+    let mut code = String::with_capacity(chars + chars / 5);
+    let digits = random::<32>();
+    for (at, byte) in digits[..chars.min(digits.len())].iter().enumerate() {
+        code.extend((at > 0 && at % 5 == 0).then_some('-'));
+        code.push(DIGITS[*byte as usize % 32] as char);
+    }
+    Secret(code)
+}
+
+/// What a typed code means: case, spaces and dashes do not matter.
+pub(crate) fn read_human_code(text: &str) -> String {
+    text.chars().filter(|char| !char.is_whitespace() && *char != '-').map(|char| char.to_ascii_uppercase()).collect()
 }
 
 fn with_checksum(prefix: &str) -> Secret {
@@ -71,8 +106,9 @@ pub(crate) fn new_hex32() -> String {
 
 /// Whether a text has the form and checksum of one of our secrets; a scanner needs nothing else.
 pub fn has_valid_checksum(text: &str) -> bool {
-    text.strip_prefix(PREFIX)
-        .or_else(|| text.strip_prefix(BEARER_PREFIX))
+    [PREFIX, BEARER_PREFIX, SESSION_PREFIX, DEVICE_PREFIX, CODE_PREFIX]
+        .iter()
+        .find_map(|prefix| text.strip_prefix(prefix))
         .and_then(|rest| rest.split_once('_'))
         .is_some_and(|(digits, sum)| digits.len() == 30 && checksum(digits) == sum)
 }

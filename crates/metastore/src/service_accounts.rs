@@ -76,7 +76,7 @@ impl Metastore {
                 name,
                 new.role.as_str(),
                 sha256(secret.expose().as_bytes()),
-                by.account.map(|account| account.0),
+                by.account_id().map(|account| account.0),
                 by.at.0,
                 new.expires_at.map(|at| at.0),
             ),

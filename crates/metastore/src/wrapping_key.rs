@@ -3,7 +3,10 @@
 
 use std::sync::PoisonError;
 
+use rusqlite::OptionalExtension;
+
 use crate::audit::{self, By};
+use crate::envelope::ACCOUNTS;
 use crate::{Metastore, Result};
 
 impl Metastore {
@@ -40,6 +43,11 @@ impl Metastore {
         for (id, wrapped) in projects {
             let again = keys.rewrap(id, &wrapped)?;
             change.execute("UPDATE projects SET wrapped_data_key = $1 WHERE id = $2", (again, id))?;
+            count += 1;
+        }
+        let accounts: Option<Vec<u8>> = change.query_row("SELECT wrapped FROM account_data_key", [], |row| row.get(0)).optional()?;
+        if let Some(wrapped) = accounts {
+            change.execute("UPDATE account_data_key SET wrapped = $1", [keys.rewrap(ACCOUNTS, &wrapped)?])?;
             count += 1;
         }
         if let Some(by) = by {

@@ -41,6 +41,12 @@ pub fn length_ms(text: &str) -> Option<i64> {
     number.checked_mul(unit).filter(|ms| *ms >= 0)
 }
 
+/// An instant as HTTP writes it (RFC 9110 5.6.7).
+pub fn http_date(at: Timestamp) -> String {
+    let instant = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
+    instant.to_zoned(jiff::tz::TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
 impl Timestamp {
     /// The instant in whole seconds, rounded towards the past.
     pub fn seconds(self) -> i64 {

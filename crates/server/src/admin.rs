@@ -6,449 +6,22 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use metastore::{AuditCheck, By, KeyPair, Legacy, MetaError, Metastore, NewKey, NewProject, NewServiceAccount, SignatureLifetime};
-use model::{AccessRight, Networks, ProjectId, Role, Timestamp};
-use serde::{Deserialize, Serialize};
+use metastore::{
+    AuditCheck, By, Legacy, MetaError, Metastore, NewKey, NewProject, NewServiceAccount, ProjectChange, SignatureLifetime, WeekStart,
+};
+use model::network::Origins;
+use model::{AccessRight, AccountId, Networks, OrganizationId, ProjectId, Role, Timestamp};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 
 use crate::app::App;
-use crate::{backup, clock};
-
-/// A command, as the command line names it and as it goes over the socket.
-#[derive(clap::Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Command {
-    /// Make the first account with the setup code.
-    Setup {
-        #[arg(long)]
-        code: String,
-        #[arg(long)]
-        email: String,
-        #[command(flatten)]
-        password: Password,
-    },
-    /// Accounts.
-    #[command(subcommand)]
-    Account(Account),
-    /// Projects.
-    #[command(subcommand)]
-    Project(Project),
-    /// API key and API secret of a project.
-    #[command(subcommand)]
-    Credentials(Credentials),
-    /// API keys.
-    #[command(subcommand)]
-    Key(Key),
-    /// Members of a project.
-    #[command(subcommand)]
-    Member(Member),
-    /// A project that changes hands.
-    #[command(subcommand)]
-    Transfer(Transfer),
-    /// Service accounts.
-    #[command(subcommand)]
-    ServiceAccount(ServiceAccount),
-    /// A person's own tokens for scripts.
-    #[command(subcommand)]
-    BearerToken(BearerToken),
-    /// Wishes for another project token.
-    #[command(subcommand)]
-    Ticket(Ticket),
-    /// The audit log.
-    #[command(subcommand)]
-    Audit(Audit),
-    /// The key that wraps the secrets of all projects.
-    #[command(subcommand)]
-    Kek(Kek),
-    /// Write everything but the key file to one file, also while the server runs.
-    Backup { file: PathBuf },
-    /// What the running server holds.
-    Status,
-}
-
-/// A password that comes by standard input, so that no list of processes shows it.
-#[derive(clap::Args, Serialize, Deserialize)]
-pub(crate) struct Password {
-    /// Read the password from standard input.
-    #[arg(long, required = true)]
-    password_stdin: bool,
-    #[arg(skip)]
-    password: String,
-}
-
-/// Who acts on which project.
-#[derive(clap::Args, Serialize, Deserialize)]
-pub(crate) struct On {
-    #[arg(long)]
-    project: i64,
-    /// E-mail address of the account that does it; by default the machine's console.
-    #[arg(long = "as")]
-    account: Option<String>,
-}
-
-#[derive(clap::Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Account {
-    /// Make an account; the first one is the instance's operator.
-    Create {
-        #[arg(long)]
-        email: String,
-        #[command(flatten)]
-        password: Password,
-    },
-    /// Make an account an operator of the instance, or end that.
-    Operator {
-        #[arg(long)]
-        email: String,
-        #[arg(long)]
-        revoke: bool,
-    },
-}
-
-#[derive(clap::Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Project {
-    /// Make a project; prints project_id, token, api_key, api_secret.
-    Create(Box<ProjectCreate>),
-    /// List projects.
-    List,
-    /// Change a project's settings.
-    Set {
-        #[command(flatten)]
-        on: On,
-        /// Refuse secrets over plain HTTP.
-        #[arg(long)]
-        require_tls: bool,
-        /// Take them again.
-        #[arg(long, conflicts_with = "require_tls")]
-        no_require_tls: bool,
-    },
-}
-
-#[derive(clap::Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Credentials {
-    /// Clear every API key and API secret at once, never the token; prints the new pair. Owners only.
-    Reset {
-        #[arg(long)]
-        project: i64,
-        /// E-mail address of an owner's account.
-        #[arg(long = "as")]
-        account: String,
-    },
-    /// Who called with what in the last 90 days: what a reset would break, and who still knocks with what was revoked.
-    Callers {
-        #[arg(long)]
-        project: i64,
-    },
-    /// Let the credentials of a restored project work again. Owners only.
-    Confirm {
-        #[command(flatten)]
-        on: On,
-    },
-}
-
-#[derive(clap::Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Key {
-    /// Make a further key; prints api_key, api_secret.
-    Create {
-        #[command(flatten)]
-        on: On,
-        #[arg(long, default_value = "key")]
-        name: String,
-        /// Of export, query, import, profiles-read, profiles-write, annotations, schema, data-deletion.
-        #[arg(long, value_delimiter = ',', required = true)]
-        rights: Vec<String>,
-        /// A date, an instant such as 2027-01-31T12:00:00Z, or seconds since the epoch.
-        #[arg(long)]
-        expires_at: Option<String>,
-        /// Networks in CIDR form that it may be used from.
-        #[arg(long, default_value = "")]
-        networks: String,
-        /// Whether it takes the legacy MD5 signature: off, warn or on. Off stores only a hash of the secret.
-        #[arg(long, default_value = "off")]
-        legacy: String,
-        /// The longest that a signed URL may live: hours, or `none`.
-        #[arg(long, default_value = "24")]
-        signature_lifetime: String,
-    },
-    /// List a project's keys, the dead ones too.
-    List {
-        #[command(flatten)]
-        on: On,
-    },
-    /// Put a new pair beside the old one, which works on for a while; prints the new one.
-    Rotate {
-        #[command(flatten)]
-        on: On,
-        /// The key to rotate; by default the oldest live one.
-        #[arg(long)]
-        api_key: Option<String>,
-        /// How long the old pair works on: 7d, 12h, 30m; at most 30d.
-        #[arg(long, default_value = "7d")]
-        overlap: String,
-    },
-    /// End a key at once, also one whose overlap still runs.
-    Revoke {
-        #[command(flatten)]
-        on: On,
-        #[arg(long)]
-        api_key: String,
-    },
-    /// Turn a key's legacy signature off, to warn, or on.
-    Legacy {
-        #[command(flatten)]
-        on: On,
-        #[arg(long)]
-        api_key: String,
-        #[arg(long)]
-        legacy: String,
-    },
-    /// Show a key with its secret; the audit log notes it.
-    Reveal {
-        #[command(flatten)]
-        on: On,
-        #[arg(long)]
-        api_key: Option<String>,
-    },
-}
-
-#[derive(clap::Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Member {
-    /// List the members.
-    List {
-        #[command(flatten)]
-        on: On,
-    },
-    /// Make an account a member.
-    Add(Membership),
-    /// Give a member another role.
-    Role(Membership),
-    /// End a membership.
-    Remove {
-        #[command(flatten)]
-        on: On,
-        #[arg(long)]
-        email: String,
-    },
-}
-
-/// Who is what in a project.
-#[derive(clap::Args, Serialize, Deserialize)]
-pub(crate) struct Membership {
-    #[command(flatten)]
-    on: On,
-    #[arg(long)]
-    email: String,
-    /// consumer, analyst, admin or owner.
-    #[arg(long)]
-    role: String,
-}
-
-#[derive(clap::Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Transfer {
-    /// Offer the project to an account; it stands for a week.
-    Offer {
-        #[command(flatten)]
-        on: On,
-        #[arg(long)]
-        to: String,
-    },
-    /// Take what was offered; whoever offered it stays as admin.
-    Accept {
-        #[command(flatten)]
-        on: On,
-    },
-    /// Take the offer back, or decline it.
-    End {
-        #[command(flatten)]
-        on: On,
-    },
-}
-
-#[derive(clap::Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum ServiceAccount {
-    /// Make a service account; prints username and secret, the secret only this once.
-    Create {
-        #[command(flatten)]
-        on: On,
-        #[arg(long)]
-        name: String,
-        /// consumer, analyst, admin or owner.
-        #[arg(long, default_value = "analyst")]
-        role: String,
-        #[arg(long)]
-        username: Option<String>,
-        /// Read a secret to keep from elsewhere from standard input.
-        #[arg(long)]
-        secret_stdin: bool,
-        #[arg(skip)]
-        secret: Option<String>,
-        #[arg(long)]
-        expires_at: Option<String>,
-    },
-    /// List the service accounts.
-    List {
-        #[command(flatten)]
-        on: On,
-    },
-    /// End a service account at once.
-    Revoke {
-        #[command(flatten)]
-        on: On,
-        #[arg(long)]
-        username: String,
-    },
-}
-
-#[derive(clap::Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum BearerToken {
-    /// Make a token that may what the account may; prints it, only this once.
-    Create {
-        #[arg(long = "as")]
-        account: String,
-        #[arg(long)]
-        name: String,
-        #[arg(long)]
-        expires_at: Option<String>,
-    },
-    /// List the account's tokens.
-    List {
-        #[arg(long = "as")]
-        account: String,
-    },
-    /// End a token at once.
-    Revoke {
-        #[arg(long = "as")]
-        account: String,
-        #[arg(long)]
-        id: i64,
-    },
-}
-
-#[derive(clap::Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Ticket {
-    /// Ask for another project token. Owners only.
-    Open {
-        #[command(flatten)]
-        on: On,
-        #[arg(long)]
-        reason: String,
-    },
-    /// List tickets with what was said, and old tokens with their events.
-    List {
-        #[arg(long)]
-        project: Option<i64>,
-    },
-    /// Say something in an open ticket.
-    Say {
-        #[arg(long)]
-        ticket: i64,
-        #[arg(long = "as")]
-        account: Option<String>,
-        #[arg(long)]
-        text: String,
-    },
-    /// Reset the token; prints the new one. The old one takes events for a while. Operators only.
-    Approve {
-        #[arg(long)]
-        ticket: i64,
-        #[arg(long = "as")]
-        account: Option<String>,
-        #[arg(long, default_value_t = 30)]
-        alias_days: i64,
-        #[arg(long, default_value = "")]
-        text: String,
-    },
-    /// Leave the token as it is. Operators only.
-    Decline {
-        #[arg(long)]
-        ticket: i64,
-        #[arg(long = "as")]
-        account: Option<String>,
-        #[arg(long, default_value = "")]
-        text: String,
-    },
-}
-
-#[derive(clap::Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Audit {
-    /// The newest rows.
-    List {
-        #[arg(long)]
-        project: Option<i64>,
-        /// Only rows before this one.
-        #[arg(long)]
-        before: Option<i64>,
-        #[arg(long, default_value_t = 100)]
-        rows_max: usize,
-    },
-    /// Walk the chain and compare its end with the ledger.
-    Verify,
-}
-
-#[derive(clap::Subcommand, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Kek {
-    /// Wrap every project's data key with a new key. The key file changes: copy it again.
-    Rotate,
-}
-
-impl Command {
-    /// Takes the secrets that come by standard input.
-    pub(crate) fn read_secrets(&mut self, read: impl FnOnce() -> Result<String, String>) -> Result<(), String> {
-        match self {
-            Self::Setup { password, .. } | Self::Account(Account::Create { password, .. }) => password.password = read()?,
-            Self::ServiceAccount(ServiceAccount::Create { secret_stdin: true, secret, .. }) => *secret = Some(read()?),
-            Self::Backup { file } => *file = std::path::absolute(&*file).map_err(|error| error.to_string())?,
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-/// A new project, as the command line names it.
-#[derive(clap::Args, Serialize, Deserialize)]
-pub(crate) struct ProjectCreate {
-    /// E-mail address of the owner's account.
-    #[arg(long)]
-    owner: String,
-    #[arg(long)]
-    name: String,
-    /// IANA name.
-    #[arg(long, default_value = "UTC")]
-    timezone: String,
-    #[arg(long)]
-    project_id: Option<i64>,
-    #[arg(long)]
-    organization_id: Option<i64>,
-    #[arg(long)]
-    token: Option<String>,
-    #[arg(long)]
-    api_key: Option<String>,
-    #[arg(long)]
-    api_secret: Option<String>,
-    /// The longest that a signed URL may live: hours, or `none` for as long as its `expire` says [default: 24].
-    #[arg(long, value_name = "HOURS")]
-    signature_lifetime: Option<String>,
-    /// Take values under 32 characters, which can be guessed, on a server beyond loopback too.
-    #[arg(long)]
-    allow_weak: bool,
-}
-
-impl ProjectCreate {
-    fn is_weak(&self) -> bool {
-        [&self.token, &self.api_key, &self.api_secret].into_iter().flatten().any(|value| metastore::is_weak(value))
-    }
-}
+use crate::commands::{
+    Account, Audit, BearerToken, Command, Credentials, Invitation, Kek, Key, Member, On, Project, ProjectSet, ServiceAccount, Ticket,
+    Transfer,
+};
+use crate::views::{self, DONE, KeyPair};
+use crate::{backup, clock, routes};
 
 /// Where the running server listens for commands.
 fn socket(dir: &Path) -> PathBuf {
@@ -505,21 +78,7 @@ pub(crate) fn call(dir: &Path, key: Option<PathBuf>, command: &Command) -> Resul
     if let Command::Backup { file } = command {
         return written(backup::write(dir, &metastore, None, file));
     }
-    run(&metastore, command, clock::now()).map_err(|error| error.to_string())
-}
-
-/// `2027-01-31T12:00:00Z`, or nothing.
-fn shown(at: impl Into<Option<Timestamp>>) -> Value {
-    at.into().map_or(Value::Null, |at| Value::String(model::profile::wall_time(at) + "Z"))
-}
-
-fn instant(text: Option<&String>) -> Result<Option<Timestamp>, MetaError> {
-    let read = |text: &String| {
-        let unknown =
-            || MetaError::Invalid(format!("`{text}` is no time: give a date, an instant such as 2027-01-31T12:00:00Z, or seconds"));
-        model::time::instant(text).ok_or_else(unknown)
-    };
-    text.map(read).transpose()
+    Work { metastore: &metastore, now: clock::now(), base: "" }.run(command).map_err(|error| error.to_string())
 }
 
 fn role(text: &str) -> Result<Role, MetaError> {
@@ -535,261 +94,357 @@ fn lifetime(text: &str) -> Result<SignatureLifetime, MetaError> {
     SignatureLifetime::parse(text).ok_or_else(unknown)
 }
 
-fn run(metastore: &Metastore, command: &Command, now: Timestamp) -> Result<Value, MetaError> {
-    let account = |email: &str| metastore.account_by_email(email)?.map(|account| account.id).ok_or(MetaError::Unknown("account"));
-    let by = |email: Option<&str>| email.map(account).transpose().map(|account| By { account, ..By::console(now) });
-    let on = |on: &On| by(on.account.as_deref()).map(|by| (ProjectId(on.project), by));
-    let done = json!({ "done": true });
-    let pair = |pair: KeyPair| json!({ "api_key": pair.api_key, "api_secret": pair.api_secret.expose() });
-    Ok(match command {
-        Command::Setup { code, email, password } => {
-            json!({ "account_id": metastore.redeem_setup_code(code, email, &password.password, &By::console(now))?.0 })
-        }
-        Command::Account(Account::Create { email, password }) => {
-            json!({ "account_id": metastore.create_account(email, &password.password, &By::console(now))?.0 })
-        }
-        Command::Account(Account::Operator { email, revoke }) => {
-            metastore.set_operator(account(email)?, !revoke, &By::console(now))?;
-            done
-        }
-        Command::Project(Project::Create(asked)) => {
-            let new = NewProject {
-                name: asked.name.clone(),
-                timezone: asked.timezone.clone(),
-                owner: Some(account(&asked.owner)?),
-                project_id: asked.project_id,
-                organization_id: asked.organization_id,
-                token: asked.token.clone(),
-                api_key: asked.api_key.clone(),
-                api_secret: asked.api_secret.clone(),
-                signature_lifetime: asked.signature_lifetime.as_deref().map_or(Ok(SignatureLifetime::Day), lifetime)?,
-                allows_weak: asked.allow_weak,
-            };
-            let (project, pair) = metastore.create_project(&new, &by(Some(&asked.owner))?)?;
-            let mut made = json!({ "project_id": project.id.0, "token": project.token, "api_key": pair.api_key, "api_secret": pair.api_secret.expose() });
-            if asked.is_weak() {
-                made["weak"] = json!(true);
+/// What a command prints.
+fn shown(answer: impl Serialize) -> Result<Value, MetaError> {
+    serde_json::to_value(answer).map_err(|error| MetaError::Invalid(error.to_string()))
+}
+
+/// A command at work.
+struct Work<'a> {
+    metastore: &'a Metastore,
+    now: Timestamp,
+    /// What links begin with.
+    base: &'a str,
+}
+
+impl Work<'_> {
+    fn account(&self, email: &str) -> Result<AccountId, MetaError> {
+        self.metastore.account_by_email(email)?.map(|account| account.id).ok_or(MetaError::Unknown("account"))
+    }
+
+    /// Who acts: an account by way of the console, or the console itself.
+    fn by(&self, email: Option<&str>) -> Result<By, MetaError> {
+        let account = email.map(|email| self.account(email)).transpose()?;
+        Ok(account.map_or_else(|| self.console(), |account| By::account(account, self.now)))
+    }
+
+    fn console(&self) -> By {
+        By::console(self.now)
+    }
+
+    /// Who acts on which project.
+    fn on(&self, on: &On) -> Result<(ProjectId, By), MetaError> {
+        Ok((ProjectId(on.project), self.by(on.account.as_deref())?))
+    }
+
+    fn run(&self, command: &Command) -> Result<Value, MetaError> {
+        match command {
+            Command::Setup { code, email, password } => {
+                let account = self.metastore.redeem_setup_code(code, email, &password.password, &self.console())?;
+                Ok(json!({ "account_id": account.0 }))
             }
-            made
-        }
-        Command::Project(Project::List) => {
-            let row = |project: metastore::Project| {
-                json!({ "project_id": project.id.0, "organization_id": project.organization_id.0, "name": project.name,
-                    "timezone": project.timezone, "token": project.token, "require_tls": project.requires_tls })
-            };
-            Value::Array(metastore.projects()?.into_iter().map(row).collect())
-        }
-        Command::Project(Project::Set { on: of, require_tls, no_require_tls }) => {
-            let (project, by) = on(of)?;
-            if *require_tls || *no_require_tls {
-                metastore.require_tls(project, *require_tls, &by)?;
+            Command::Account(command) => self.accounts(command),
+            Command::Project(command) => self.projects(command),
+            Command::Credentials(command) => self.credentials(command),
+            Command::Key(command) => self.keys(command),
+            Command::Member(command) => self.members(command),
+            Command::Invitation(command) => self.invitations(command),
+            Command::Transfer(command) => self.transfers(command),
+            Command::ServiceAccount(command) => self.service_accounts(command),
+            Command::BearerToken(command) => self.bearer_tokens(command),
+            Command::Ticket(command) => self.tickets(command),
+            Command::Organization { id, name } => {
+                self.metastore.name_organization(OrganizationId(*id), name, &self.console())?;
+                shown(DONE)
             }
-            done
+            Command::Audit(Audit::List { project, before, rows_max }) => {
+                let rows = self.metastore.audit_rows(project.map(ProjectId), *before, *rows_max)?;
+                shown(rows.into_iter().map(views::AuditRow::from).collect::<Vec<_>>())
+            }
+            Command::Audit(Audit::Verify) => match self.metastore.verify_audit()? {
+                AuditCheck::Intact { rows, head } => Ok(json!({ "intact": true, "rows": rows, "head": head })),
+                AuditCheck::Broken(id) => Err(MetaError::Invalid(format!("the audit log was changed: row {id} does not fit"))),
+                AuditCheck::Cut(id) => Err(MetaError::Invalid(format!("the audit log was cut or rewritten: row {id} is gone or another"))),
+            },
+            Command::Kek(Kek::Rotate) => Ok(json!({ "data_keys": self.metastore.rotate_wrapping_key(&self.console())? })),
+            Command::Backup { .. } => Err(MetaError::Invalid("a backup needs the data directory".to_owned())),
+            Command::Status => Ok(json!({ "running": false })),
         }
-        Command::Credentials(Credentials::Reset { project, account: email }) => {
-            let project = ProjectId(*project);
-            let made = metastore.reset_credentials(project, &by(Some(email))?)?;
-            let mut made = pair(made);
-            made["callers"] = callers(metastore, project)?;
-            made
+    }
+
+    fn accounts(&self, command: &Account) -> Result<Value, MetaError> {
+        match command {
+            Account::Create { email, password } => {
+                Ok(json!({ "account_id": self.metastore.create_account(email, &password.password, &self.console())?.0 }))
+            }
+            Account::List => shown(self.metastore.accounts()?.into_iter().map(views::Account::from).collect::<Vec<_>>()),
+            Account::Operator { email, revoke } => {
+                self.metastore.set_operator(self.account(email)?, !revoke, &self.console())?;
+                shown(DONE)
+            }
+            Account::Disable { email } => {
+                self.metastore.disable_account(self.account(email)?, &self.console())?;
+                shown(DONE)
+            }
+            Account::EndTotp { email } => {
+                self.metastore.end_totp(self.account(email)?, &self.console())?;
+                shown(DONE)
+            }
+            Account::ResetPassword { email } => {
+                let made = self.metastore.begin_password_reset(email, &self.console())?;
+                let (_, code) = made.ok_or(MetaError::Invalid("unknown account, or too many links wait already".to_owned()))?;
+                Ok(json!({ "link": format!("{}{}#{}", self.base, routes::RESET_PASSWORD, code.expose()) }))
+            }
         }
-        Command::Credentials(Credentials::Callers { project }) => callers(metastore, ProjectId(*project))?,
-        Command::Credentials(Credentials::Confirm { on: of }) => {
-            let (project, by) = on(of)?;
-            metastore.confirm_credentials(project, &by)?;
-            done
+    }
+
+    fn projects(&self, command: &Project) -> Result<Value, MetaError> {
+        match command {
+            Project::Create(asked) => {
+                let new = NewProject {
+                    name: asked.name.clone(),
+                    timezone: asked.timezone.clone(),
+                    owner: Some(self.account(&asked.owner)?),
+                    project_id: asked.project_id,
+                    organization_id: asked.organization_id,
+                    token: asked.token.clone(),
+                    api_key: asked.api_key.clone(),
+                    api_secret: asked.api_secret.clone(),
+                    signature_lifetime: asked.signature_lifetime.as_deref().map_or(Ok(SignatureLifetime::Day), lifetime)?,
+                    allows_weak: asked.allow_weak,
+                };
+                let (project, pair) = self.metastore.create_project(&new, &self.by(Some(&asked.owner))?)?;
+                let KeyPair { api_key, api_secret } = pair.into();
+                let mut made = shown(views::NewProject { project_id: project.id.0, token: project.token, api_key, api_secret })?;
+                if asked.is_weak() {
+                    made["weak"] = json!(true);
+                }
+                Ok(made)
+            }
+            Project::List => {
+                let organizations = self.metastore.organizations()?;
+                let row = |project| views::Project::of(project, &organizations);
+                shown(self.metastore.projects()?.into_iter().map(row).collect::<Vec<_>>())
+            }
+            Project::Set(asked) => {
+                let (project, by) = self.on(&asked.on)?;
+                self.metastore.change_project(project, &self.change(project, asked)?, &by)?;
+                shown(DONE)
+            }
+            Project::Archive { on } => {
+                let (project, by) = self.on(on)?;
+                self.metastore.archive_project(project, true, &by)?;
+                shown(DONE)
+            }
+            Project::Unarchive { on } => {
+                let (project, by) = self.on(on)?;
+                self.metastore.archive_project(project, false, &by)?;
+                shown(DONE)
+            }
         }
-        Command::Key(command) => run_key(metastore, command, &on, pair)?,
-        Command::Member(command) => match command {
-            Member::List { on: of } => {
-                let row = |member: metastore::Member| json!({ "email": member.email, "role": member.role.as_str() });
-                Value::Array(metastore.members(ProjectId(of.project))?.into_iter().map(row).collect())
+    }
+
+    fn change(&self, project: ProjectId, asked: &ProjectSet) -> Result<ProjectChange, MetaError> {
+        let before = self.metastore.project(project)?.ok_or(MetaError::Unknown("project"))?.token_options;
+        let mut options = before.clone();
+        if let Some(max) = asked.events_per_second_max {
+            options.events_per_second_max = Some(max).filter(|max| *max > 0);
+        }
+        if let Some(max) = asked.bytes_per_day_max {
+            options.bytes_per_day_max = Some(max).filter(|max| *max > 0);
+        }
+        if let Some(origins) = &asked.origins {
+            let no_origin = |piece| MetaError::Invalid(format!("`{piece}` is no origin: write it as https://shop.example"));
+            options.origins = Origins::parse(origins).map_err(no_origin)?;
+        }
+        if let Some(word) = &asked.other_origins {
+            options.enforces_origins = word == "refuse";
+        }
+        options.deletes_need_secret = asked.deletes_need_secret.unwrap_or(options.deletes_need_secret);
+        options.backfill_needs_secret = asked.backfill_needs_secret.unwrap_or(options.backfill_needs_secret);
+        if let Some(names) = &asked.authenticated_properties {
+            options.authenticated_properties = names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        }
+        let week_start = |word: &String| {
+            WeekStart::parse(word).ok_or_else(|| MetaError::Invalid(format!("a week starts on monday or sunday, not on `{word}`")))
+        };
+        Ok(ProjectChange {
+            name: asked.name.clone(),
+            organization_id: asked.organization_id,
+            timezone: asked.timezone.clone(),
+            week_start: asked.week_start.as_ref().map(week_start).transpose()?,
+            requires_tls: (asked.require_tls || asked.no_require_tls).then_some(asked.require_tls),
+            token_options: (options != before).then_some(options),
+        })
+    }
+
+    fn credentials(&self, command: &Credentials) -> Result<Value, MetaError> {
+        match command {
+            Credentials::Reset { project, account } => {
+                let project = ProjectId(*project);
+                let KeyPair { api_key, api_secret } = self.metastore.reset_credentials(project, &self.by(Some(account))?)?.into();
+                shown(views::Reset { api_key, api_secret, callers: views::Caller::of(self.metastore, project)? })
+            }
+            Credentials::Callers { project } => shown(views::Caller::of(self.metastore, ProjectId(*project))?),
+            Credentials::Confirm { on } => {
+                let (project, by) = self.on(on)?;
+                self.metastore.confirm_credentials(project, &by)?;
+                shown(DONE)
+            }
+        }
+    }
+
+    fn keys(&self, command: &Key) -> Result<Value, MetaError> {
+        match command {
+            Key::Create { on, name, rights, expires_at, networks, legacy: word, signature_lifetime } => {
+                let (project, by) = self.on(on)?;
+                let right = |word: &String| {
+                    let unknown = || MetaError::Invalid(format!("unknown access right `{word}`"));
+                    AccessRight::parse(word).ok_or_else(unknown)
+                };
+                let settings = NewKey {
+                    name: name.clone(),
+                    rights: rights.iter().map(right).collect::<Result<_, _>>()?,
+                    networks: Networks::parse(networks).map_err(|piece| MetaError::Invalid(format!("`{piece}` is no network")))?,
+                    legacy: legacy(word)?,
+                    expires_at: views::instant(expires_at.as_deref())?,
+                    signature_lifetime: lifetime(signature_lifetime)?,
+                };
+                shown(KeyPair::from(self.metastore.create_key(project, &settings, &by)?))
+            }
+            Key::List { on } => shown(views::Key::of(self.metastore, ProjectId(on.project), true)?),
+            Key::Rotate { on, api_key, overlap } => {
+                let (project, by) = self.on(on)?;
+                let unknown = || MetaError::Invalid(format!("`{overlap}` is no length of time, such as 7d, 12h or 30m"));
+                let overlap_ms = model::time::length_ms(overlap).ok_or_else(unknown)?;
+                shown(KeyPair::from(self.metastore.rotate_key(project, api_key.as_deref(), overlap_ms, &by)?))
+            }
+            Key::Revoke { on, api_key } => {
+                let (project, by) = self.on(on)?;
+                self.metastore.revoke_key(project, api_key, &by)?;
+                shown(DONE)
+            }
+            Key::Legacy { on, api_key, legacy: word } => {
+                let (project, by) = self.on(on)?;
+                self.metastore.set_legacy(project, api_key, legacy(word)?, &by)?;
+                shown(DONE)
+            }
+            Key::Reveal { on, api_key } => {
+                let (project, by) = self.on(on)?;
+                shown(KeyPair::from(self.metastore.reveal_key(project, api_key.as_deref(), &by)?))
+            }
+        }
+    }
+
+    fn members(&self, command: &Member) -> Result<Value, MetaError> {
+        match command {
+            Member::List { on } => {
+                shown(self.metastore.members(ProjectId(on.project))?.into_iter().map(views::Member::from).collect::<Vec<_>>())
             }
             Member::Add(asked) | Member::Role(asked) => {
-                let (project, by) = on(&asked.on)?;
-                metastore.set_role(project, account(&asked.email)?, role(&asked.role)?, &by)?;
-                done
+                let (project, by) = self.on(&asked.on)?;
+                self.metastore.set_role(project, self.account(&asked.email)?, role(&asked.role)?, &by)?;
+                shown(DONE)
             }
-            Member::Remove { on: of, email } => {
-                let (project, by) = on(of)?;
-                metastore.remove_member(project, account(email)?, &by)?;
-                done
+            Member::Remove { on, email } => {
+                let (project, by) = self.on(on)?;
+                self.metastore.remove_member(project, self.account(email)?, &by)?;
+                shown(DONE)
             }
-        },
-        Command::Transfer(Transfer::Offer { on: of, to }) => {
-            let (project, by) = on(of)?;
-            json!({ "expires_at": shown(metastore.offer_transfer(project, account(to)?, &by)?.expires_at) })
         }
-        Command::Transfer(Transfer::Accept { on: of }) => {
-            let (project, by) = on(of)?;
-            metastore.accept_transfer(project, &by)?;
-            done
-        }
-        Command::Transfer(Transfer::End { on: of }) => {
-            let (project, by) = on(of)?;
-            metastore.end_transfer(project, &by)?;
-            done
-        }
-        Command::ServiceAccount(ServiceAccount::Create { on: of, name, role: word, username, secret, expires_at, .. }) => {
-            let (project, by) = on(of)?;
-            let new = NewServiceAccount {
-                name,
-                role: role(word)?,
-                username: username.as_deref(),
-                secret: secret.as_deref(),
-                expires_at: instant(expires_at.as_ref())?,
-            };
-            let (username, secret) = metastore.create_service_account(project, &new, &by)?;
-            json!({ "username": username, "secret": secret.expose() })
-        }
-        Command::ServiceAccount(ServiceAccount::List { on: of }) => {
-            let row = |account: metastore::ServiceAccountRow| {
-                json!({ "username": account.username, "name": account.name, "role": account.role.as_str(), "created_at": shown(account.created_at),
-                    "expires_at": shown(account.expires_at), "revoked_at": shown(account.revoked_at) })
-            };
-            Value::Array(metastore.service_accounts(ProjectId(of.project))?.into_iter().map(row).collect())
-        }
-        Command::ServiceAccount(ServiceAccount::Revoke { on: of, username }) => {
-            let (project, by) = on(of)?;
-            metastore.revoke_service_account(project, username, &by)?;
-            done
-        }
-        Command::BearerToken(BearerToken::Create { account: email, name, expires_at }) => {
-            let token = metastore.create_bearer_token(account(email)?, name, instant(expires_at.as_ref())?, &by(Some(email))?)?;
-            json!({ "bearer_token": token.expose() })
-        }
-        Command::BearerToken(BearerToken::List { account: email }) => {
-            let row = |token: metastore::BearerTokenRow| {
-                json!({ "id": token.id, "name": token.name, "created_at": shown(token.created_at), "expires_at": shown(token.expires_at),
-                    "revoked_at": shown(token.revoked_at) })
-            };
-            Value::Array(metastore.bearer_tokens(account(email)?)?.into_iter().map(row).collect())
-        }
-        Command::BearerToken(BearerToken::Revoke { account: email, id }) => {
-            metastore.revoke_bearer_token(account(email)?, *id, &by(Some(email))?)?;
-            done
-        }
-        Command::Ticket(command) => run_ticket(metastore, command, &on, &by)?,
-        Command::Audit(Audit::List { project, before, rows_max }) => {
-            let row = |row: metastore::AuditRow| {
-                json!({ "id": row.id, "at": shown(row.at), "project_id": row.project.map(|project| project.0), "actor": row.actor,
-                    "address": row.address, "action": row.action, "detail": row.detail })
-            };
-            Value::Array(metastore.audit_rows(project.map(ProjectId), *before, *rows_max)?.into_iter().map(row).collect())
-        }
-        Command::Audit(Audit::Verify) => match metastore.verify_audit()? {
-            AuditCheck::Intact { rows, head } => json!({ "intact": true, "rows": rows, "head": head }),
-            AuditCheck::Broken(id) => return Err(MetaError::Invalid(format!("the audit log was changed: row {id} does not fit"))),
-            AuditCheck::Cut(id) => {
-                return Err(MetaError::Invalid(format!("the audit log was cut or rewritten: row {id} is gone or another")));
+    }
+
+    fn invitations(&self, command: &Invitation) -> Result<Value, MetaError> {
+        match command {
+            Invitation::Create(asked) => {
+                let (project, by) = self.on(&asked.on)?;
+                let (invitation, code) = self.metastore.invite(project, &asked.email, role(&asked.role)?, &by)?;
+                let link = format!("{}{}#{}", self.base, routes::ACCEPT_INVITATION, code.expose());
+                shown(views::NewInvitation { invitation: invitation.into(), link })
             }
-        },
-        Command::Kek(Kek::Rotate) => json!({ "data_keys": metastore.rotate_wrapping_key(&By::console(now))? }),
-        Command::Backup { .. } => return Err(MetaError::Invalid("a backup needs the data directory".to_owned())),
-        Command::Status => json!({ "running": false }),
-    })
-}
-
-fn callers(metastore: &Metastore, project: ProjectId) -> Result<Value, MetaError> {
-    let row = |caller: metastore::Caller| {
-        json!({ "credential": caller.credential, "outcome": caller.outcome, "scheme": caller.scheme, "endpoint": caller.endpoint,
-            "address": caller.address, "user_agent": caller.user_agent, "first_at": shown(caller.first_at), "last_at": shown(caller.last_at),
-            "count": caller.count })
-    };
-    Ok(Value::Array(metastore.callers(project)?.into_iter().map(row).collect()))
-}
-
-/// Who acts on which project, as the command says.
-type OnOf<'a> = dyn Fn(&On) -> Result<(ProjectId, By), MetaError> + 'a;
-
-fn run_key(metastore: &Metastore, command: &Key, on: &OnOf<'_>, pair: impl Fn(KeyPair) -> Value) -> Result<Value, MetaError> {
-    Ok(match command {
-        Key::Create { on: of, name, rights, expires_at, networks, legacy: word, signature_lifetime } => {
-            let (project, by) = on(of)?;
-            let right = |word: &String| {
-                let unknown = || MetaError::Invalid(format!("unknown access right `{word}`"));
-                AccessRight::parse(word).ok_or_else(unknown)
-            };
-            let settings = NewKey {
-                name: name.clone(),
-                rights: rights.iter().map(right).collect::<Result<_, _>>()?,
-                networks: Networks::parse(networks).map_err(|piece| MetaError::Invalid(format!("`{piece}` is no network")))?,
-                legacy: legacy(word)?,
-                expires_at: instant(expires_at.as_ref())?,
-                signature_lifetime: lifetime(signature_lifetime)?,
-            };
-            pair(metastore.create_key(project, &settings, &by)?)
-        }
-        Key::List { on: of } => {
-            let row = |key: metastore::KeyRow| {
-                let rights: Vec<&str> = key.rights.iter().map(|right| right.as_str()).collect();
-                json!({ "key_id": key.key_id, "api_key": key.api_key, "name": key.name, "rights": rights, "networks": key.networks.to_string(),
-                    "legacy": key.legacy.as_str(), "weak": key.is_weak, "scannable": key.is_scannable, "can_be_revealed": key.can_be_revealed,
-                    "created_at": shown(key.created_at), "expires_at": shown(key.expires_at), "retires_at": shown(key.retires_at),
-                    "revoked_at": shown(key.revoked_at) })
-            };
-            Value::Array(metastore.keys(ProjectId(of.project))?.into_iter().map(row).collect())
-        }
-        Key::Rotate { on: of, api_key, overlap } => {
-            let (project, by) = on(of)?;
-            let unknown = || MetaError::Invalid(format!("`{overlap}` is no length of time, such as 7d, 12h or 30m"));
-            let overlap_ms = model::time::length_ms(overlap).ok_or_else(unknown)?;
-            pair(metastore.rotate_key(project, api_key.as_deref(), overlap_ms, &by)?)
-        }
-        Key::Revoke { on: of, api_key } => {
-            let (project, by) = on(of)?;
-            metastore.revoke_key(project, api_key, &by)?;
-            json!({ "done": true })
-        }
-        Key::Legacy { on: of, api_key, legacy: word } => {
-            let (project, by) = on(of)?;
-            metastore.set_legacy(project, api_key, legacy(word)?, &by)?;
-            json!({ "done": true })
-        }
-        Key::Reveal { on: of, api_key } => {
-            let (project, by) = on(of)?;
-            pair(metastore.reveal_key(project, api_key.as_deref(), &by)?)
-        }
-    })
-}
-
-fn run_ticket(
-    metastore: &Metastore,
-    command: &Ticket,
-    on: &OnOf<'_>,
-    by: &dyn Fn(Option<&str>) -> Result<By, MetaError>,
-) -> Result<Value, MetaError> {
-    Ok(match command {
-        Ticket::Open { on: of, reason } => {
-            let (project, by) = on(of)?;
-            json!({ "ticket": metastore.open_ticket(project, reason, &by)? })
-        }
-        Ticket::List { project } => {
-            let project = project.map(ProjectId);
-            let message = |said: &metastore::TicketMessage| json!({ "author": said.author, "at": shown(said.at), "text": said.text });
-            let alias = |alias: metastore::Alias| json!({ "token": alias.token, "ends_at": shown(alias.ends_at), "events": alias.events, "last_at": shown(alias.last_at) });
-            let mut rows = Vec::new();
-            for ticket in metastore.tickets(project)? {
-                let aliases: Vec<Value> = metastore.aliases(ticket.project)?.into_iter().map(alias).collect();
-                rows.push(json!({ "ticket": ticket.id, "project_id": ticket.project.0, "opened_by": ticket.opened_by.0,
-                    "state": ticket.state.as_str(), "created_at": shown(ticket.created_at), "decided_at": shown(ticket.decided_at),
-                    "decided_by": ticket.decided_by, "messages": ticket.messages.iter().map(message).collect::<Vec<_>>(), "old_tokens": aliases }));
+            Invitation::List { on } => {
+                let waiting = self.metastore.invitations(ProjectId(on.project), self.now)?;
+                shown(waiting.into_iter().map(views::Invitation::from).collect::<Vec<_>>())
             }
-            Value::Array(rows)
+            Invitation::Withdraw { on, invitation } => {
+                let (project, by) = self.on(on)?;
+                self.metastore.withdraw_invitation(project, *invitation, &by)?;
+                shown(DONE)
+            }
         }
-        Ticket::Say { ticket, account, text } => {
-            metastore.say_in_ticket(*ticket, text, &by(account.as_deref())?)?;
-            json!({ "done": true })
+    }
+
+    fn transfers(&self, command: &Transfer) -> Result<Value, MetaError> {
+        match command {
+            Transfer::Offer { on, to } => {
+                let (project, by) = self.on(on)?;
+                shown(views::Transfer::from(self.metastore.offer_transfer(project, self.account(to)?, &by)?))
+            }
+            Transfer::Accept { on } => {
+                let (project, by) = self.on(on)?;
+                self.metastore.accept_transfer(project, &by)?;
+                shown(DONE)
+            }
+            Transfer::End { on } => {
+                let (project, by) = self.on(on)?;
+                self.metastore.end_transfer(project, &by)?;
+                shown(DONE)
+            }
         }
-        Ticket::Approve { ticket, account, alias_days, text } => {
-            let (project, token) = metastore.approve_ticket(*ticket, *alias_days, text, &by(account.as_deref())?)?;
-            json!({ "project_id": project.0, "token": token })
+    }
+
+    fn service_accounts(&self, command: &ServiceAccount) -> Result<Value, MetaError> {
+        match command {
+            ServiceAccount::Create { on, name, role: word, username, secret, expires_at, .. } => {
+                let (project, by) = self.on(on)?;
+                let new = NewServiceAccount {
+                    name,
+                    role: role(word)?,
+                    username: username.as_deref(),
+                    secret: secret.as_deref(),
+                    expires_at: views::instant(expires_at.as_deref())?,
+                };
+                let (username, secret) = self.metastore.create_service_account(project, &new, &by)?;
+                shown(views::NewServiceAccount { username, secret: secret.expose().to_owned() })
+            }
+            ServiceAccount::List { on } => shown(views::ServiceAccount::of(self.metastore, ProjectId(on.project))?),
+            ServiceAccount::Revoke { on, username } => {
+                let (project, by) = self.on(on)?;
+                self.metastore.revoke_service_account(project, username, &by)?;
+                shown(DONE)
+            }
         }
-        Ticket::Decline { ticket, account, text } => {
-            metastore.decline_ticket(*ticket, text, &by(account.as_deref())?)?;
-            json!({ "done": true })
+    }
+
+    fn bearer_tokens(&self, command: &BearerToken) -> Result<Value, MetaError> {
+        match command {
+            BearerToken::Create { account, name, expires_at } => {
+                let expires_at = views::instant(expires_at.as_deref())?;
+                let token = self.metastore.create_bearer_token(self.account(account)?, name, expires_at, &self.by(Some(account))?)?;
+                shown(views::NewBearerToken { bearer_token: token.expose().to_owned() })
+            }
+            BearerToken::List { account } => {
+                let tokens = self.metastore.bearer_tokens(self.account(account)?)?;
+                shown(tokens.into_iter().map(views::BearerToken::from).collect::<Vec<_>>())
+            }
+            BearerToken::Revoke { account, id } => {
+                self.metastore.revoke_bearer_token(self.account(account)?, *id, &self.by(Some(account))?)?;
+                shown(DONE)
+            }
         }
-    })
+    }
+
+    fn tickets(&self, command: &Ticket) -> Result<Value, MetaError> {
+        match command {
+            Ticket::Open { on, reason } => {
+                let (project, by) = self.on(on)?;
+                Ok(json!({ "ticket": self.metastore.open_ticket(project, reason, &by)? }))
+            }
+            Ticket::List { project } => shown(views::Ticket::of(self.metastore, project.map(ProjectId))?),
+            Ticket::Say { ticket, account, text } => {
+                self.metastore.say_in_ticket(*ticket, text, &self.by(account.as_deref())?)?;
+                shown(DONE)
+            }
+            Ticket::Approve { ticket, account, alias_days, text } => {
+                let (project, token) = self.metastore.approve_ticket(*ticket, *alias_days, text, &self.by(account.as_deref())?)?;
+                Ok(json!({ "project_id": project.0, "token": token }))
+            }
+            Ticket::Decline { ticket, account, text } => {
+                self.metastore.decline_ticket(*ticket, text, &self.by(account.as_deref())?)?;
+                shown(DONE)
+            }
+        }
+    }
 }
 
 fn written(outcome: Result<backup::Written, String>) -> Result<Value, String> {
@@ -864,7 +519,8 @@ fn answer(dir: &Path, app: &App, line: &str) -> Value {
         _ => {}
     }
     // The answer goes out after the running server has applied the change.
-    match run(&app.metastore, &command, clock::now()).and_then(|value| app.reload_credentials().map(|()| value)) {
+    let work = Work { metastore: &app.metastore, now: clock::now(), base: &app.base };
+    match work.run(&command).and_then(|value| app.reload_credentials().map(|()| value)) {
         Ok(value) => json!({ "ok": value }),
         Err(error) => refused(error.to_string()),
     }

@@ -11,7 +11,9 @@ use store::Store;
 
 use crate::callers::Callers;
 use crate::config::Settings;
+use crate::mail::Mailer;
 use crate::queue::Queues;
+use crate::throttle::Throttle;
 
 /// The running server.
 pub(crate) struct App {
@@ -24,6 +26,14 @@ pub(crate) struct App {
     pub settings: Settings,
     pub queries: Queues,
     pub exports: Queues,
+    pub mailer: Mailer,
+    pub throttle: Throttle,
+    /// Operations of the management API that may run now.
+    pub operations: Arc<tokio::sync::Semaphore>,
+    /// Passwords that may be hashed now.
+    pub hashing: Arc<tokio::sync::Semaphore>,
+    /// What links begin with.
+    pub base: String,
     /// Bytes of bodies that may be held while they arrive.
     pub receiving: Arc<tokio::sync::Semaphore>,
     /// Bodies that may be unpacked now.
@@ -46,7 +56,15 @@ pub(crate) struct Counts {
 }
 
 impl App {
-    pub(crate) fn new(metastore: Arc<Metastore>, store: Store, settings: Settings) -> Result<Self, metastore::MetaError> {
+    /// `base` is where the server answers, such as `http://127.0.0.1:8080`, unless the settings name another address.
+    pub(crate) fn new(
+        metastore: Arc<Metastore>,
+        store: Store,
+        settings: Settings,
+        mailer: Mailer,
+        base: String,
+    ) -> Result<Self, metastore::MetaError> {
+        let given = settings.listen.public_url.trim_end_matches('/');
         let credentials = RwLock::new(Arc::new(metastore.credentials()?));
         let queries = Queues::new(settings.queries.concurrent_max, settings.queries.wait_max());
         let exports = Queues::new(settings.queries.exports_max, settings.queries.wait_max());
@@ -57,13 +75,23 @@ impl App {
             credentials,
             counts: Counts::default(),
             callers: Callers::default(),
+            base: if given.is_empty() { base } else { given.to_owned() },
             settings,
+            mailer,
+            throttle: Throttle::default(),
+            operations: Arc::new(tokio::sync::Semaphore::new(crate::api::RUNNING_MAX)),
+            hashing: Arc::new(tokio::sync::Semaphore::new(crate::api::HASHING_MAX)),
             queries,
             exports,
             receiving: Arc::new(tokio::sync::Semaphore::new(crate::ingest::RECEIVING_BYTES_MAX)),
             unpacking: tokio::sync::Semaphore::new(crate::ingest::UNPACKING_MAX),
             decoding: tokio::sync::Semaphore::new(crate::ingest::DECODING_BYTES_MAX),
         })
+    }
+
+    /// A link to a page with a one-time code, behind `#`, where no log and no other site sees it.
+    pub(crate) fn link(&self, page: &str, code: &metastore::Secret) -> String {
+        format!("{}{page}#{}", self.base, code.expose())
     }
 
     /// Every credential as of the last change.

@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequest, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use metastore::{CallerKey, Credential, CredentialTable, Legacy, Outcome, Project, sha256};
+use metastore::{CallerKey, Credential, CredentialTable, Legacy, Outcome, Project, Session, sha256};
 use model::{AccessRight, ProjectId, Timestamp};
 use subtle::ConstantTimeEq;
 use wire::params::Params;
 use wire::signature::{self, SignatureError};
 
+use crate::api::{Cookie, is_same_origin};
 use crate::app::App;
+use crate::config::Proxies;
 use crate::ingest::Unread;
 use crate::listen::{AsSent, Peer};
 use crate::queue::Place;
@@ -30,8 +32,14 @@ pub(crate) struct ReadAccess {
     pub request: String,
     /// What opened it; its revocation ends a running export.
     credential: Credential,
+    /// The session that opened it, where one did.
+    session: Option<i64>,
     /// Its name in the audit log.
     pub actor: String,
+    /// From where.
+    pub address: std::net::IpAddr,
+    /// What is said of a legacy signature that will end.
+    deprecation: Option<Deprecation>,
     /// Whether the client takes gzip.
     pub gzip: bool,
     /// A place among the project's running reports.
@@ -42,7 +50,17 @@ pub(crate) struct ReadAccess {
 impl ReadAccess {
     /// Whether the credential that proved this access still opens the project.
     pub(crate) fn is_live(&self) -> bool {
-        self.app.credentials().is_live(&self.credential, self.project.id, clock::now())
+        let now = clock::now();
+        let session_lives = |id| self.app.metastore.is_live_session(id, now).unwrap_or(false);
+        self.session.is_none_or(session_lives) && self.app.credentials().is_live(&self.credential, self.project.id, now)
+    }
+
+    /// What every answer to it says beside the answer: that nobody may keep it, and that a legacy signature will end.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(deprecation) = self.deprecation {
+            deprecation.tell(headers);
+        }
     }
 
     /// The answer to a request whose credential died while it waited or ran.
@@ -76,23 +94,39 @@ pub(crate) struct Use {
 /// Who is at the other end.
 pub(crate) struct Client {
     pub address: std::net::IpAddr,
-    /// Over TLS, or from this machine.
+    /// Over TLS, here or at a trusted proxy.
+    pub is_secure: bool,
+    /// Over TLS, or straight from this machine.
     is_private: bool,
-    user_agent: String,
+    pub user_agent: String,
 }
 
 impl Client {
-    /// Whoever sent a request: the other end of the connection, or what a proxy on this machine says that it is.
-    pub(crate) fn of(parts: &Parts) -> Self {
+    /// Whoever sent a request: the other end of the connection, or what a trusted proxy says that it is. Hops are read from the right, and
+    /// the first that is no trusted proxy is the client: what stands left of it, anybody can write.
+    pub(crate) fn of(parts: &Parts, proxies: &Proxies) -> Self {
         let peer = parts.extensions.get::<Peer>().copied();
         let (connected, is_tls) = peer.map_or((std::net::Ipv4Addr::UNSPECIFIED.into(), false), |peer| (peer.address.ip(), peer.is_tls));
-        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let by_proxy = |name: &str| header(name).filter(|_| connected.is_loopback());
-        let forwarded = by_proxy("x-forwarded-for").and_then(|list| list.rsplit(',').next()).or_else(|| by_proxy("x-real-ip"));
-        let address = forwarded.and_then(|address| address.trim().parse().ok()).unwrap_or(connected);
-        let is_private = is_tls || address.is_loopback() || by_proxy("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-        let user_agent = header("user-agent").unwrap_or_default().chars().take(200).collect();
-        Self { address, is_private, user_agent }
+        let Proxies(trusted) = proxies;
+        let all = |name: &str| {
+            parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(',')).map(str::trim)
+        };
+        let mut address = connected;
+        let mut hops = all("x-forwarded-for").collect::<Vec<_>>().into_iter().rev();
+        while trusted.contains(address) {
+            match hops.next().and_then(hop) {
+                Some(before) => address = before,
+                None => break,
+            }
+        }
+        let is_secure = is_tls || trusted.contains(connected) && all("x-forwarded-proto").last().is_some_and(|scheme| scheme == "https");
+        // A proxy that nobody trusts may stand between: then loopback says nothing of the client.
+        let is_forwarded = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "via", "x-real-ip"]
+            .iter()
+            .any(|name| parts.headers.contains_key(*name));
+        let is_private = is_secure || connected.is_loopback() && !is_forwarded;
+        let user_agent = all("user-agent").next().unwrap_or_default();
+        Self { address, is_secure, is_private, user_agent: user_agent.chars().take(200).collect() }
     }
 
     /// Counts a use of a credential.
@@ -101,6 +135,15 @@ impl Client {
         let (address, user_agent) = (self.address.to_string(), self.user_agent.clone());
         app.callers.note(CallerKey { project, credential, outcome, scheme, endpoint: endpoint.to_owned(), address, user_agent }, now);
     }
+}
+
+/// An address as proxies write it, with a port or without.
+fn hop(text: &str) -> Option<std::net::IpAddr> {
+    let bare = text.trim_matches('"');
+    bare.parse()
+        .ok()
+        .or_else(|| bare.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()))
+        .or_else(|| bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).and_then(|address| address.parse().ok()))
 }
 
 /// What proved itself.
@@ -112,6 +155,9 @@ struct Proof {
 
 /// What a client is asked for with a 401.
 pub(crate) const CHALLENGE: &str = "Basic realm=\"sluice\"";
+
+/// How a legacy signature is called among the schemes.
+pub(crate) const SIGNATURE: &str = "signature";
 
 const BAD_SECRET: &str = "Unauthorized, invalid project secret. See docs for more information: https://developer.mixpanel.com/reference/authentication#project-secret";
 
@@ -131,13 +177,18 @@ impl FromRequest<Arc<App>> for ReadAccess {
         drop(body);
         let (names, right) = crate::routes::knows(uri.path());
         let table = app.credentials();
-        let (client, now) = (Client::of(&parts), clock::now());
-        let proof = prove_read(&table, &client, &parts.headers, &params, names, right, now);
+        let (client, now) = (Client::of(&parts, &app.settings.listen.trusted_proxies), clock::now());
+        let session = session_of(app, &client, &parts.headers, &params, now).await?;
+        let proof = match &session {
+            Some(session) => member(&table, &client, session, params.filled("project_id"), right),
+            None => prove_read(&table, &client, &parts.headers, &params, names, right, now),
+        };
         let Proof { project, credential, by } = proof.map_err(|Refusal { status, text, knocked }| {
             knocked.into_iter().for_each(|by| client.note(app, by, Outcome::Revoked, uri.path(), now));
             error(status, &shown, &text)
         })?;
-        let actor = by.credential.clone();
+        let (actor, address) = (by.credential.clone(), client.address);
+        let deprecation = deprecation(&table, &credential, by.scheme);
         client.note(app, by, Outcome::Accepted, uri.path(), now);
         let Some(project) = table.projects.get(&project).cloned() else { return Err(error(403, &shown, "unknown project")) };
         let queue = if right == AccessRight::Export { &app.exports } else { &app.queries };
@@ -151,7 +202,20 @@ impl FromRequest<Arc<App>> for ReadAccess {
             response
         })?;
         let gzip = compress::is_asked(&parts.headers);
-        let access = Self { project, params, request: shown, credential, actor, gzip, _place: place, app: app.clone() };
+        let session = session.map(|session| session.id);
+        let access = Self {
+            project,
+            params,
+            request: shown,
+            credential,
+            session,
+            actor,
+            address,
+            deprecation,
+            gzip,
+            _place: place,
+            app: app.clone(),
+        };
         // It may have waited for its place longer than its credential lived.
         if access.is_live() { Ok(access) } else { Err(access.ended()) }
     }
@@ -160,7 +224,8 @@ impl FromRequest<Arc<App>> for ReadAccess {
 /// `{"request": …, "error": …}` with a status.
 pub(crate) fn error(status: u16, request: &str, text: &str) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-    let mut response = (status, [(header::CONTENT_TYPE, "application/json")], wire::error::body(request, text)).into_response();
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    let mut response = (status, headers, wire::error::body(request, text)).into_response();
     if status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, axum::http::HeaderValue::from_static(CHALLENGE));
     }
@@ -188,6 +253,75 @@ fn prove_read(
         Some(Basic::Secret(secret)) => secret_of(table, client, &secret, project_id, right, now),
         Some(Basic::Account(user, secret)) => account(table, client, &user, &secret, project_id, Some(right), now),
     }
+}
+
+/// The session of a request that brings nothing else, from a page of this server.
+async fn session_of(
+    app: &Arc<App>,
+    client: &Client,
+    headers: &HeaderMap,
+    params: &Params,
+    now: Timestamp,
+) -> Result<Option<Session>, Response> {
+    if params.get("sig").is_some() || headers.contains_key(header::AUTHORIZATION) || !is_same_origin(headers) {
+        return Ok(None);
+    }
+    let Some(token) = Cookie::Session.read(headers, client.is_secure) else { return Ok(None) };
+    let reading = app.clone();
+    let found = tokio::task::spawn_blocking(move || reading.metastore.session(&token, now)).await;
+    match found {
+        Ok(Ok(session)) => Ok(session),
+        _ => Err(error(503, "", "sessions cannot be read")),
+    }
+}
+
+/// A person who signed in, as a member of the project.
+fn member(
+    table: &CredentialTable,
+    client: &Client,
+    session: &Session,
+    project_id: Option<&str>,
+    right: AccessRight,
+) -> Result<Proof, Refusal> {
+    let Some(project) = project_id.and_then(|id| id.parse().ok()).map(ProjectId) else {
+        return Err(Refusal::new(400, "project_id is a required parameter"));
+    };
+    let Some(role) = table.members.get(&(session.account, project)) else {
+        return Err(Refusal::new(403, "the account is not a project member"));
+    };
+    let Some(found) = table.projects.get(&project) else { return Err(Refusal::new(403, "unknown project")) };
+    if found.requires_tls && !client.is_private {
+        return Err(Refusal::new(403, "this project takes secrets over TLS only"));
+    }
+    has_right(role.rights(), right, &format!("the role {}", role.as_str()))?;
+    let by = Use { project, credential: format!("account {}", session.account), scheme: "session" };
+    Ok(Proof { project, by, credential: Credential::Member(session.account) })
+}
+
+/// That a legacy signature was taken which will not be taken for ever (RFC 9745, RFC 8594).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deprecation {
+    since: Timestamp,
+    ends_at: Option<Timestamp>,
+}
+
+impl Deprecation {
+    /// Says so in an answer.
+    pub(crate) fn tell(self, headers: &mut HeaderMap) {
+        let mut put =
+            |name: &'static str, value: String| headers.extend(value.parse().ok().map(|value| (HeaderName::from_static(name), value)));
+        put("deprecation", format!("@{}", self.since.seconds()));
+        if let Some(at) = self.ends_at {
+            put("sunset", model::time::http_date(at));
+        }
+    }
+}
+
+fn deprecation(table: &CredentialTable, credential: &Credential, scheme: &str) -> Option<Deprecation> {
+    let Credential::Key(api_key) = credential else { return None };
+    let key = table.keys.get(api_key).filter(|key| key.legacy == Legacy::Warn && scheme == SIGNATURE)?;
+    let ends_at = [key.expires_at, key.retires_at].into_iter().flatten().min();
+    Some(Deprecation { since: key.legacy_since, ends_at })
 }
 
 /// What holds for every credential, once it proved itself.
@@ -249,7 +383,7 @@ fn signed(
         return Err(invalid());
     };
     if let Some(at) = key.dead_since(now) {
-        return Err(revoked(at, key_use(key, "signature")));
+        return Err(revoked(at, key_use(key, SIGNATURE)));
     }
     let Some(secret) = &key.secret else {
         let _ = signature::fits(params, "unknown");
@@ -261,7 +395,7 @@ fn signed(
     };
     signature::check(params, names, secret.expose(), now, key.lifetime_max_ms).map_err(|error| Refusal::new(400, error.to_string()))?;
     key_may(table, client, key, params.filled("project_id"), right, now)?;
-    Ok(Proof { project: key.project, by: key_use(key, "signature"), credential: Credential::Key(api_key) })
+    Ok(Proof { project: key.project, by: key_use(key, SIGNATURE), credential: Credential::Key(api_key) })
 }
 
 fn revoked(at: Timestamp, by: Use) -> Refusal {
@@ -323,7 +457,7 @@ fn account(
     Ok(Proof { project: account.project, by, credential: Credential::ServiceAccount(user.to_owned()) })
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
-use crate::admin::{self, Command};
-use crate::{clock, config, serve};
+use crate::commands::Command;
+use crate::{admin, clock, config, serve};
 
 /// Self-hosted product analytics that speaks Mixpanel's wire.
 #[derive(Parser)]

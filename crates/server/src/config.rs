@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use model::Networks;
 use serde::Deserialize;
 
 const DEFAULTS: &str = include_str!("../../../sluice.default.toml");
@@ -18,6 +19,7 @@ pub(crate) struct Settings {
     pub store: Store,
     pub log: Log,
     pub track: Track,
+    pub mail: Mail,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -27,10 +29,25 @@ pub(crate) struct Listen {
     tls_address: String,
     tls_certificate: PathBuf,
     tls_key: PathBuf,
+    pub public_url: String,
+    pub trusted_proxies: Proxies,
     pub connections_max: usize,
     header_timeout_seconds: u64,
     body_idle_timeout_seconds: u64,
     body_timeout_seconds: u64,
+}
+
+/// Networks of proxies whose word about the client is believed.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(try_from = "Vec<String>")]
+pub(crate) struct Proxies(pub Networks);
+
+impl TryFrom<Vec<String>> for Proxies {
+    type Error = String;
+
+    fn try_from(list: Vec<String>) -> Result<Self, String> {
+        Networks::parse(&list.join(",")).map(Self).map_err(|piece| format!("trusted_proxies: `{piece}` is no address and no network"))
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -60,6 +77,20 @@ pub(crate) struct Log {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Track {
     pub redirect_hosts: Vec<String>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mail {
+    /// May hold a password: it is never printed.
+    pub smtp_url: String,
+    pub from: String,
+}
+
+impl std::fmt::Debug for Mail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Mail {{ from: {:?} }}", self.from)
+    }
 }
 
 /// Where HTTPS is answered, and with what.
@@ -104,7 +135,8 @@ impl Settings {
             }
         }
         let shown = path.map_or_else(|| "settings".to_owned(), |path| path.display().to_string());
-        let settings: Self = settings.try_into().map_err(|error: toml::de::Error| format!("{shown}: {}", error.message()))?;
+        let mut settings: Self = settings.try_into().map_err(|error: toml::de::Error| format!("{shown}: {}", error.message()))?;
+        settings.mail.smtp_url = std::env::var("SLUICE_SMTP_URL").unwrap_or(settings.mail.smtp_url);
         let most = tokio::sync::Semaphore::MAX_PERMITS;
         if !(1..=most).contains(&settings.listen.connections_max) {
             return Err(format!("{shown}: listen.connections_max must be a number from 1 to {most}"));

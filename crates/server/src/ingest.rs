@@ -138,7 +138,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     let is_long = plain.len() > INLINE_BYTES_MAX;
     let (options, records) = aside(is_long, || body::decode_plain(query, plain, LIMITS));
     let table = app.credentials();
-    let client = Client::of(&parts);
+    let client = Client::of(&parts, &app.settings.listen.trusted_proxies);
     let mut writer = auth::Writer { project: None, authenticated: false, by: None };
     if endpoint == Endpoint::Import {
         match auth::prove_import(&table, &client, &parts.headers, options.api_key.as_deref(), options.project_id.as_deref(), now) {

@@ -1,24 +1,30 @@
 //! `sluice`: the server and its command line.
 
 mod admin;
+mod api;
 mod app;
 mod auth;
 mod backup;
 mod callers;
 mod cli;
 mod clock;
+mod commands;
 mod compress;
 mod config;
 mod demo;
 mod ingest;
 mod listen;
+mod mail;
+mod notices;
 mod queue;
 mod reports;
 mod routes;
 mod sdk;
 mod serve;
 mod setup;
+mod throttle;
 mod tls;
+mod views;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use metastore::WeekStart;
 use query::QueryError;
 use wire::dates::Calendar;
 use wire::{export as export_wire, segmentation as wire_segmentation};
@@ -21,7 +22,11 @@ use crate::compress::{self, Gzip};
 const STALL_MAX: Duration = Duration::from_secs(300);
 
 fn calendar(access: &ReadAccess) -> Calendar {
-    Calendar::new(&access.project.timezone, clock::now())
+    let calendar = Calendar::new(&access.project.timezone, clock::now());
+    match access.project.week_start {
+        WeekStart::Monday => calendar,
+        WeekStart::Sunday => calendar.with_sunday_weeks(),
+    }
 }
 
 fn refused(access: &ReadAccess, text: &str) -> Response {
@@ -63,14 +68,17 @@ fn packed(access: &ReadAccess, content_type: &'static str, body: String) -> Resp
     if !access.is_live() {
         return access.ended();
     }
-    if !access.gzip || body.len() <= compress::PLAIN_BYTES_MAX {
-        return ([(header::CONTENT_TYPE, content_type)], body).into_response();
-    }
-    let mut gzip = Gzip::new();
-    let mut bytes = gzip.push(body.as_bytes());
-    bytes.extend(gzip.finish());
-    let headers = [(header::CONTENT_TYPE, content_type), (header::CONTENT_ENCODING, "gzip"), (header::VARY, "Accept-Encoding")];
-    (headers, bytes).into_response()
+    let mut response = if !access.gzip || body.len() <= compress::PLAIN_BYTES_MAX {
+        ([(header::CONTENT_TYPE, content_type)], body).into_response()
+    } else {
+        let mut gzip = Gzip::new();
+        let mut bytes = gzip.push(body.as_bytes());
+        bytes.extend(gzip.finish());
+        let headers = [(header::CONTENT_TYPE, content_type), (header::CONTENT_ENCODING, "gzip"), (header::VARY, "Accept-Encoding")];
+        (headers, bytes).into_response()
+    };
+    access.tell(response.headers_mut());
+    response
 }
 
 fn series_answer(access: &ReadAccess, series: &model::report::Series, answered: &model::report::SeriesAnswer) -> Response {
@@ -110,10 +118,12 @@ impl ExportText {
 
 /// Notes in the audit log that events leave the project. A log that cannot be written keeps nobody from the data that is theirs.
 async fn note_export(access: &ReadAccess, report: &model::report::Export) {
-    let (app, actor, project) = (access.app.clone(), access.actor.clone(), access.project.id);
+    let (app, project) = (access.app.clone(), access.project.id);
+    let (actor, address) = (access.actor.clone(), access.address.to_string());
     let day = |at: model::Timestamp| model::profile::wall_time(at)[..10].to_owned();
     let detail = format!("{} to {}", day(report.range.from()), day(report.range.to().plus_ms(-1)));
-    let noted = tokio::task::spawn_blocking(move || app.metastore.note_of(&actor, clock::now(), project, "export", &detail));
+    let noted =
+        tokio::task::spawn_blocking(move || app.metastore.note_of(&actor, &address, clock::now(), Some(project), "export", &detail));
     if let Ok(Err(error)) = noted.await {
         tracing::warn!(%error, "an export was not noted in the audit log");
     }
@@ -133,13 +143,15 @@ pub async fn export(access: ReadAccess) -> Response {
         Err(cause) => return failed(&access, &cause),
     };
     let asked_gzip = access.gzip;
+    let mut said = HeaderMap::new();
+    access.tell(&mut said);
     let mut text = ExportText { pieces, access, ended: false };
     // A short answer is never compressed: it is known before the headers go out.
     let mut head = String::new();
     while head.len() <= compress::PLAIN_BYTES_MAX {
         match text.next().await {
             Some(lines) => head.push_str(&lines),
-            None => return ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], head).into_response(),
+            None => return (said, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], head).into_response(),
         }
     }
     // One piece waits at most: what was handed over is not stopped by a reset any more.
@@ -162,7 +174,7 @@ pub async fn export(access: ReadAccess) -> Response {
         }
     });
     let body = Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(stream));
-    let mut response = ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response();
+    let mut response = (said, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response();
     if asked_gzip {
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));

@@ -9,14 +9,22 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
-use model::AccessRight;
+use model::{AccessRight, Role};
 
+use crate::api::{self, Handler, Operation, Who, account, instance, keys, members, projects, session, tickets};
 use crate::app::App;
 use crate::{ingest, reports, sdk, setup};
 use wire::dialect::Endpoint;
 
 /// The prefixes under which reports are read; the first is the canonical one.
 const READ_PREFIXES: [&str; 2] = ["/api/2.0", "/api/query"];
+
+/// Where the management API lies.
+pub(crate) const MANAGEMENT: &str = "/api/v1";
+/// Pages that links in mails lead to; the code stands behind `#`, where no log sees it.
+pub(crate) const ACCEPT_INVITATION: &str = "/invitation";
+pub(crate) const RESET_PASSWORD: &str = "/reset-password";
+pub(crate) const CONFIRM_EMAIL: &str = "/confirm-email";
 
 /// The export's path, for messages.
 pub(crate) const EXPORT: &str = "/api/2.0/export";
@@ -26,6 +34,246 @@ const HEALTH: &str = "/health";
 const METRICS: &str = "/metrics";
 /// Where events are sent, for messages.
 pub(crate) const TRACK: &str = "/track";
+
+/// Every operation of the management API with its policy: who may call it, and whether a fresh proof is needed.
+pub(crate) fn operations() -> Vec<Operation> {
+    use Role::{Admin, Consumer, Owner};
+    use Who::{Account, Anyone, Founder, Member, Operator};
+    vec![
+        // Everybody.
+        get("/instance", Anyone, "show_instance", "What everybody may know of the instance.", instance::show),
+        get("/openapi.json", Anyone, "show_openapi", "This document.", instance::openapi),
+        post("/setup", Anyone, "set_up", "Makes the first account with the code that the console printed.", instance::set_up).hashing(),
+        post("/session", Anyone, "sign_in", "Signs in; the session comes as a cookie.", session::sign_in).hashing(),
+        post("/password-reset", Anyone, "request_password_reset", "Sends a link to set another password.", account::request_password_reset),
+        post(
+            "/password-reset/confirm",
+            Anyone,
+            "confirm_password_reset",
+            "Sets another password, for whoever has the code.",
+            account::confirm_password_reset,
+        )
+        .hashing(),
+        post("/invitations/show", Anyone, "show_invitation", "Shows an invitation to whoever has its code.", members::show_invitation),
+        post(
+            "/invitations/accept",
+            Anyone,
+            "accept_invitation",
+            "Accepts an invitation, with a new account where there is none.",
+            members::accept_invitation,
+        )
+        .hashing(),
+        // Whoever signed in.
+        get("/session", Account, "show_session", "Who is signed in.", session::show),
+        delete("/session", Account, "sign_out", "Signs out.", session::sign_out),
+        post("/session/proof", Account, "prove", "Takes a fresh proof of who is there; it holds for five minutes.", session::prove)
+            .hashing(),
+        get("/sessions", Account, "list_sessions", "The live sessions of the account.", session::list),
+        delete("/sessions", Account, "end_other_sessions", "Ends every other session of the account.", session::end_others),
+        delete("/sessions/{session}", Account, "end_session", "Ends a session of the account.", session::end),
+        put("/account/password", Account, "change_password", "Changes the password; other sessions end.", account::change_password)
+            .hashing(),
+        post("/account/email", Account, "change_email", "Sends a code to another address.", account::change_email).fresh(),
+        post(
+            "/account/email/confirm",
+            Account,
+            "confirm_email",
+            "Gives the account the address that the code went to.",
+            account::confirm_email,
+        ),
+        post("/account/totp", Account, "begin_totp", "Makes a second factor.", account::begin_totp).fresh(),
+        post(
+            "/account/totp/confirm",
+            Account,
+            "confirm_totp",
+            "Turns the second factor on; shows its recovery codes.",
+            account::confirm_totp,
+        )
+        .fresh(),
+        delete("/account/totp", Account, "end_totp", "Turns the second factor off.", account::end_totp).fresh(),
+        post("/account/recovery-codes", Account, "renew_recovery_codes", "Makes other recovery codes.", account::renew_recovery_codes)
+            .fresh(),
+        get("/account/bearer-tokens", Account, "list_bearer_tokens", "The account's bearer tokens.", account::list_bearer_tokens),
+        post(
+            "/account/bearer-tokens",
+            Account,
+            "create_bearer_token",
+            "Makes a bearer token, shown only this once.",
+            account::create_bearer_token,
+        )
+        .fresh(),
+        delete(
+            "/account/bearer-tokens/{token}",
+            Account,
+            "revoke_bearer_token",
+            "Ends a bearer token at once.",
+            account::revoke_bearer_token,
+        ),
+        get("/transfers", Account, "list_transfers", "The projects that are offered to the account.", account::list_transfers),
+        post("/transfers/{project}/accept", Account, "accept_transfer", "Takes an offered project.", account::accept_transfer).fresh(),
+        delete("/transfers/{project}", Account, "decline_transfer", "Declines an offered project.", account::decline_transfer),
+        get("/projects", Account, "list_projects", "Every project of the account, with token and API keys.", projects::list),
+        post("/projects", Founder, "create_project", "Makes a project with token, API key and API secret.", projects::create).fresh(),
+        // Members of the project.
+        get("/projects/{project}", Member(Consumer), "show_project", "One project.", projects::show),
+        get("/projects/{project}/keys", Member(Consumer), "list_keys", "The project's API keys without their secrets.", keys::list),
+        get("/projects/{project}/members", Member(Consumer), "list_members", "The members, owners first.", members::list),
+        delete(
+            "/projects/{project}/members/{account}",
+            Member(Consumer),
+            "remove_member",
+            "Ends a membership: one's own, or as an admin another's.",
+            members::remove,
+        ),
+        // Admins of the project.
+        patch("/projects/{project}", Member(Admin), "change_project", "Changes a project's settings.", projects::change),
+        get("/projects/{project}/callers", Member(Admin), "list_callers", "Who called with what in the last 90 days.", projects::callers),
+        get("/projects/{project}/audit", Member(Admin), "list_project_audit", "The project's audit log.", projects::audit),
+        post("/projects/{project}/keys", Member(Admin), "create_key", "Makes a further API key.", keys::create).fresh(),
+        patch(
+            "/projects/{project}/keys/{key}",
+            Member(Admin),
+            "change_key",
+            "Turns a key's legacy signature off, to warn, or on.",
+            keys::change,
+        )
+        .fresh(),
+        delete("/projects/{project}/keys/{key}", Member(Admin), "revoke_key", "Ends a key at once.", keys::revoke).fresh(),
+        post(
+            "/projects/{project}/keys/{key}/rotate",
+            Member(Admin),
+            "rotate_key",
+            "Puts a new pair beside the old one, which works on for a while.",
+            keys::rotate,
+        )
+        .fresh(),
+        post("/projects/{project}/keys/{key}/reveal", Member(Admin), "reveal_key", "Shows a key with its secret.", keys::reveal).fresh(),
+        put("/projects/{project}/members/{account}", Member(Admin), "set_role", "Gives a member another role.", members::set_role).fresh(),
+        get("/projects/{project}/invitations", Member(Admin), "list_invitations", "The invitations that wait.", members::list_invitations),
+        post("/projects/{project}/invitations", Member(Admin), "invite", "Invites an address.", members::invite).fresh(),
+        delete(
+            "/projects/{project}/invitations/{invitation}",
+            Member(Admin),
+            "withdraw_invitation",
+            "Takes an invitation back.",
+            members::withdraw_invitation,
+        ),
+        get(
+            "/projects/{project}/service-accounts",
+            Member(Admin),
+            "list_service_accounts",
+            "The project's service accounts.",
+            keys::list_service_accounts,
+        ),
+        post(
+            "/projects/{project}/service-accounts",
+            Member(Admin),
+            "create_service_account",
+            "Makes a service account; its secret is shown only this once.",
+            keys::create_service_account,
+        )
+        .fresh(),
+        delete(
+            "/projects/{project}/service-accounts/{username}",
+            Member(Admin),
+            "revoke_service_account",
+            "Ends a service account at once.",
+            keys::revoke_service_account,
+        )
+        .fresh(),
+        // Owners of the project.
+        post(
+            "/projects/{project}/credentials/reset",
+            Member(Owner),
+            "reset_credentials",
+            "Clears every API key and API secret at once, never the token.",
+            keys::reset,
+        )
+        .fresh(),
+        post(
+            "/projects/{project}/credentials/confirm",
+            Member(Owner),
+            "confirm_credentials",
+            "Lets the credentials of a restored project work again.",
+            keys::confirm,
+        )
+        .fresh(),
+        post(
+            "/projects/{project}/archive",
+            Member(Owner),
+            "archive_project",
+            "Archives a project: it takes no events until it is brought back.",
+            projects::archive,
+        )
+        .fresh(),
+        post("/projects/{project}/unarchive", Member(Owner), "unarchive_project", "Brings an archived project back.", projects::unarchive),
+        get(
+            "/projects/{project}/transfer",
+            Member(Owner),
+            "show_transfer",
+            "The offer of the project that stands.",
+            projects::show_transfer,
+        ),
+        post(
+            "/projects/{project}/transfer",
+            Member(Owner),
+            "offer_transfer",
+            "Offers the project to an account.",
+            projects::offer_transfer,
+        )
+        .fresh(),
+        delete("/projects/{project}/transfer", Member(Owner), "end_transfer", "Takes the offer back.", projects::end_transfer),
+        get("/projects/{project}/tickets", Member(Owner), "list_project_tickets", "The project's tickets.", tickets::list),
+        post("/projects/{project}/tickets", Member(Owner), "open_ticket", "Asks for another project token.", tickets::open),
+        post(
+            "/projects/{project}/tickets/{ticket}/messages",
+            Member(Owner),
+            "say_in_ticket",
+            "Says something in an open ticket.",
+            tickets::say,
+        ),
+        // Operators of the instance.
+        get("/tickets", Operator, "list_tickets", "Every ticket.", tickets::list_all),
+        post("/tickets/{ticket}/messages", Operator, "answer_ticket", "Says something in an open ticket.", tickets::answer),
+        post(
+            "/tickets/{ticket}/approve",
+            Operator,
+            "approve_ticket",
+            "Resets a project's token; the old one takes events for a while.",
+            tickets::approve,
+        )
+        .fresh(),
+        post("/tickets/{ticket}/decline", Operator, "decline_ticket", "Leaves a project's token as it is.", tickets::decline).fresh(),
+        get("/accounts", Operator, "list_accounts", "Every account.", instance::list_accounts),
+        patch("/accounts/{account}", Operator, "change_account", "Makes an account an operator, or ends that.", instance::change_account)
+            .fresh(),
+        delete("/accounts/{account}", Operator, "disable_account", "Ends an account.", instance::disable_account).fresh(),
+        put("/organizations/{organization}", Operator, "name_organization", "Gives an organisation a name.", instance::name_organization),
+        get("/audit", Operator, "list_audit", "The audit log of the instance.", instance::audit),
+        get("/audit/verify", Operator, "verify_audit", "Checks that no row of the audit log was changed or cut.", instance::verify_audit),
+        post(
+            "/wrapping-key/rotate",
+            Operator,
+            "rotate_wrapping_key",
+            "Wraps every data key with a new key.",
+            instance::rotate_wrapping_key,
+        )
+        .fresh(),
+    ]
+}
+
+macro_rules! methods {
+    ($($name:ident $method:ident)*) => {$(
+        fn $name<Q, A>(path: &'static str, who: Who, id: &'static str, summary: &'static str, run: Handler<Q, A>) -> Operation
+        where
+            Q: serde::de::DeserializeOwned + schemars::JsonSchema + 'static,
+            A: serde::Serialize + schemars::JsonSchema + 'static,
+        {
+            Operation::new(Method::$method, path, who, id, summary, run)
+        }
+    )*};
+}
+methods!(get GET post POST put PUT patch PATCH delete DELETE);
 
 /// The router of the public listener.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -66,6 +314,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             .fallback(reports::unknown);
         router = router.nest(prefix, reads);
     }
+    router = router.nest(MANAGEMENT, api::router(operations()));
     router.fallback(not_found).layer(middleware::from_fn(cors)).with_state(app)
 }
 
@@ -115,7 +364,10 @@ async fn cors(request: Request, next: Next) -> Response {
     let preflight = request.method() == Method::OPTIONS;
     let path = request.uri().path();
     let is_read = READ_PREFIXES.iter().any(|prefix| path.starts_with(prefix));
-    if ["/", HEALTH, METRICS, SETUP].contains(&path) {
+    if ["/", HEALTH, METRICS, SETUP].contains(&path)
+        || path == MANAGEMENT
+        || path.starts_with(MANAGEMENT) && path[MANAGEMENT.len()..].starts_with('/')
+    {
         // Nothing here is for another site's page.
         return next.run(request).await;
     }

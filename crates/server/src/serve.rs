@@ -12,8 +12,12 @@ use tokio::sync::{Semaphore, watch};
 use crate::app::App;
 use crate::config::{Settings, Tls};
 use crate::listen::Listener;
+use crate::mail::{self, Mailer};
 use crate::tls::{self, Certificate};
-use crate::{admin, callers, clock, demo, routes};
+use crate::{admin, callers, clock, demo, notices, routes};
+
+/// Where mails lie that no server takes, below the data directory.
+const MAILBOX: &str = "mail";
 
 /// What the operator asked for beyond the settings.
 #[derive(Clone, Copy)]
@@ -99,7 +103,11 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
         room: Arc::new(Semaphore::new(settings.listen.connections_max)),
         certificate: None,
     };
-    let app = Arc::new(App::new(metastore.clone(), store, settings).map_err(|error| error.to_string())?);
+    let (mailer, mails) = Mailer::new(&settings.mail, dir.join(MAILBOX))?;
+    let base = format!("http://{address}");
+    let app = Arc::new(App::new(metastore.clone(), store, settings, mailer, base).map_err(|error| error.to_string())?);
+    tokio::spawn(mail::run(app.clone(), mails));
+    let telling = tokio::spawn(notices::run(app.clone(), stopped.clone()));
     admin::serve(dir, app.clone()).await.map_err(|error| format!("cannot open the command socket: {error}"))?;
     let counting = tokio::spawn(callers::run(app.clone(), stopped.clone()));
     let listening = Listener { router: routes::router(app), ..listening };
@@ -139,6 +147,7 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
         let _ = server.await;
     }
     let _ = counting.await;
+    let _ = telling.await;
     let _ = background.await;
     Ok(())
 }

@@ -6,10 +6,11 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use metastore::By;
+use metastore::{Actor, By};
 use wire::params::Params;
 
 use crate::app::App;
+use crate::auth::Client;
 use crate::{clock, ingest};
 
 const FORM_BYTES_MAX: usize = 16 * 1024;
@@ -23,13 +24,14 @@ pub(crate) async fn setup(State(app): State<Arc<App>>, request: Request) -> Resp
     if request.method() != Method::POST {
         return page(StatusCode::OK, FORM);
     }
-    let body: Body = request.into_body();
+    let (parts, body): (_, Body) = request.into_parts();
+    let address = Client::of(&parts, &app.settings.listen.trusted_proxies).address.to_string();
     let Ok(body) = ingest::collect(&app, body, FORM_BYTES_MAX).await else { return page(StatusCode::PAYLOAD_TOO_LARGE, FORM) };
     let outcome = tokio::task::spawn_blocking(move || {
         let params = Params::parse("", Some(&body));
+        let by = By { actor: Actor::Visitor, address, at: clock::now() };
         let field = |name: &str| params.get(name).unwrap_or_default().to_owned();
-        let made =
-            app.metastore.redeem_setup_code(field("code").trim(), field("email").trim(), &field("password"), &By::console(clock::now()));
+        let made = app.metastore.redeem_setup_code(field("code").trim(), field("email").trim(), &field("password"), &by);
         made.and_then(|account| app.reload_credentials().map(|()| account))
     });
     match outcome.await {

@@ -16,6 +16,8 @@ pub struct Calendar {
     pub zone: TimeZone,
     /// The instant of the request.
     pub now: Timestamp,
+    /// The day that its weeks begin on.
+    pub week_start: Weekday,
 }
 
 /// Reads `YYYY-MM-DD`, unpadded too.
@@ -34,7 +36,12 @@ pub fn parse_date(text: &str) -> Result<Date, String> {
 impl Calendar {
     /// A calendar of the zone with this IANA name; an unknown name is UTC.
     pub fn new(zone: &str, now: Timestamp) -> Self {
-        Self { zone: TimeZone::get(zone).unwrap_or(TimeZone::UTC), now }
+        Self { zone: TimeZone::get(zone).unwrap_or(TimeZone::UTC), now, week_start: Weekday::Monday }
+    }
+
+    /// The same with weeks that begin on Sunday.
+    pub fn with_sunday_weeks(self) -> Self {
+        Self { week_start: Weekday::Sunday, ..self }
     }
 
     /// The date of an instant.
@@ -53,7 +60,7 @@ impl Calendar {
         TimeRange::new(self.start_of(from), self.start_of(to.checked_add(1.day()).ok()?)).filter(|_| from <= to)
     }
 
-    /// The buckets that cover two dates, both included. Weeks begin on Monday; weeks and months bear the name of their first day.
+    /// The buckets that cover two dates, both included. Weeks and months bear the name of their first day.
     pub fn buckets(&self, from: Date, to: Date, unit: Unit) -> Option<Buckets> {
         let range = self.range(from, to)?;
         let mut buckets = Buckets { starts_ms: Vec::new(), end_ms: range.to().0, labels: Vec::new() };
@@ -89,7 +96,7 @@ impl Calendar {
                     }
                     let first = match unit {
                         Unit::Week => {
-                            let back = date.weekday().since(Weekday::Monday);
+                            let back = date.weekday().since(self.week_start);
                             date.checked_sub(i64::from(back).days()).ok()?
                         }
                         Unit::Month => date.first_of_month(),
@@ -125,7 +132,7 @@ impl Calendar {
             Unit::Minute => self.date_of(self.now.plus_ms(-back * 60_000)),
             Unit::Hour => self.date_of(self.now.plus_ms(-back * 3_600_000)),
             Unit::Day => today.checked_sub(back.days()).ok()?,
-            Unit::Week => today.checked_sub((back * 7 + i64::from(today.weekday().since(Weekday::Monday))).days()).ok()?,
+            Unit::Week => today.checked_sub((back * 7 + i64::from(today.weekday().since(self.week_start))).days()).ok()?,
             Unit::Month => today.first_of_month().checked_sub(back.months()).ok()?,
         };
         (from.year() >= 2000).then_some((from, today))

@@ -15,7 +15,7 @@ pub const PARAMETERS: &[&str] = &["from_date", "to_date", "event", "where", "lim
 /// Reads the parameters.
 pub fn parse(params: &Params, calendar: &Calendar) -> Result<Export, String> {
     // Days of an export are UTC's, whatever the project's zone is.
-    let calendar = &Calendar { zone: jiff::tz::TimeZone::UTC, now: calendar.now };
+    let calendar = &Calendar { zone: jiff::tz::TimeZone::UTC, ..calendar.clone() };
     let (from, to) = dates(params)?;
     if to > calendar.date_of(calendar.now) {
         return Err("to_date cannot be later than today".to_owned());

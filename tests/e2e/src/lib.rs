@@ -29,16 +29,31 @@ pub fn binary() -> PathBuf {
 impl TestServer {
     /// Starts a server with project 1: token `test_token`, key `test_key`, secret `test_secret`, owner `o@example.com`.
     pub fn start() -> Self {
-        let server = Self::empty();
-        server.cli(&["account", "create", "--email", "o@example.com", "--password-stdin"], "correct horse");
+        Self::start_with("")
+    }
+
+    fn fill(&self) {
+        self.cli(&["account", "create", "--email", "o@example.com", "--password-stdin"], "correct horse");
         let project = ["project", "create", "--owner", "o@example.com", "--name", "P", "--token", "test_token", "--api-key", "test_key"];
-        server.cli(&[&project[..], &["--api-secret", "test_secret", "--allow-weak"]].concat(), "");
+        self.cli(&[&project[..], &["--api-secret", "test_secret", "--allow-weak"]].concat(), "");
+    }
+
+    /// As [`TestServer::start`], with settings of its own.
+    pub fn start_with(settings: &str) -> Self {
+        let server = Self::empty_with(settings);
+        server.fill();
         server
     }
 
     /// Starts a server on an empty data directory.
     pub fn empty() -> Self {
+        Self::empty_with("")
+    }
+
+    /// As [`TestServer::empty`], with settings of its own.
+    pub fn empty_with(settings: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join("sluice.toml"), settings).expect("a settings file");
         let (child, base) = spawn(dir.path());
         Self { child, base, dir }
     }
@@ -137,6 +152,8 @@ fn spawn(dir: &std::path::Path) -> (Child, String) {
     let mut child = Command::new(binary())
         .args(["serve", "--listen", "127.0.0.1:0", "--data"])
         .arg(dir.join("data"))
+        .arg("--config")
+        .arg(dir.join("sluice.toml"))
         .env("SLUICE_LOG", "debug")
         .stdout(Stdio::piped())
         .stderr(log)

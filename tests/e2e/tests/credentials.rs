@@ -58,7 +58,7 @@ fn a_key_opens_what_its_rights_say_and_nothing_else() {
 
 #[test]
 fn a_key_is_bound_to_networks_and_ends_by_itself() {
-    let server = TestServer::start();
+    let server = TestServer::start_with("[listen]\ntrusted_proxies = [\"127.0.0.1\"]\n");
     let secret = |args: &[&str]| field(&run(&server, &on(&[&["key", "create", "--rights", "query"], args].concat())), "api_secret");
     let from = |secret: &str, forwarded: &str| {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();

@@ -1,0 +1,87 @@
+-- People and what they hold: sessions, invitations, one-time codes, second factors; options of projects and of their tokens. What lets
+-- somebody in is stored as its hash, what has to be read again is sealed.
+ALTER TABLE accounts ADD COLUMN totp_sealed BLOB;
+ALTER TABLE accounts ADD COLUMN totp_pending BLOB;
+-- The step of the last code that was taken: a code counts once.
+ALTER TABLE accounts ADD COLUMN totp_step BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE accounts ADD COLUMN disabled_at BIGINT;
+
+CREATE TABLE recovery_codes (
+    code_sha256 BLOB PRIMARY KEY,
+    account_id BIGINT NOT NULL REFERENCES accounts (id)
+);
+
+CREATE TABLE sessions (
+    id INTEGER PRIMARY KEY,
+    account_id BIGINT NOT NULL REFERENCES accounts (id),
+    token_sha256 BLOB NOT NULL UNIQUE,
+    created_at BIGINT NOT NULL,
+    seen_at BIGINT NOT NULL,
+    proved_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    address TEXT NOT NULL,
+    user_agent TEXT NOT NULL
+);
+CREATE INDEX sessions_by_account ON sessions (account_id);
+
+-- Browsers that an account signed in from before: guesses from elsewhere do not lock them out.
+CREATE TABLE devices (
+    token_sha256 BLOB PRIMARY KEY,
+    account_id BIGINT NOT NULL REFERENCES accounts (id),
+    seen_at BIGINT NOT NULL
+);
+
+CREATE TABLE invitations (
+    id INTEGER PRIMARY KEY,
+    project_id BIGINT NOT NULL REFERENCES projects (id),
+    email TEXT NOT NULL,
+    role TEXT NOT NULL,
+    code_sha256 BLOB NOT NULL UNIQUE,
+    invited_by BIGINT REFERENCES accounts (id),
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+
+-- Codes that are sent by mail: to set another password, to confirm another address.
+CREATE TABLE account_codes (
+    code_sha256 BLOB PRIMARY KEY,
+    account_id BIGINT NOT NULL REFERENCES accounts (id),
+    purpose TEXT NOT NULL,
+    email TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+
+-- The key under which second factors are sealed, wrapped as the data keys of projects are.
+CREATE TABLE account_data_key (
+    wrapped BLOB NOT NULL
+);
+
+CREATE TABLE organizations (
+    id BIGINT PRIMARY KEY,
+    name TEXT NOT NULL
+);
+
+ALTER TABLE projects ADD COLUMN week_start TEXT NOT NULL DEFAULT 'monday';
+ALTER TABLE projects ADD COLUMN archived_at BIGINT;
+ALTER TABLE projects ADD COLUMN events_per_second_max BIGINT;
+ALTER TABLE projects ADD COLUMN bytes_per_day_max BIGINT;
+ALTER TABLE projects ADD COLUMN origins TEXT NOT NULL DEFAULT '';
+ALTER TABLE projects ADD COLUMN enforces_origins BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE projects ADD COLUMN deletes_need_secret BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE projects ADD COLUMN backfill_needs_secret BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE projects ADD COLUMN authenticated_properties TEXT NOT NULL DEFAULT '';
+
+ALTER TABLE keys ADD COLUMN legacy_since BIGINT NOT NULL DEFAULT 0;
+UPDATE keys SET legacy_since = created_at;
+
+-- Bytes that came in by day, for the quota of a day; they outlive a restart.
+CREATE TABLE usage (
+    project_id BIGINT NOT NULL,
+    day BIGINT NOT NULL,
+    bytes BIGINT NOT NULL,
+    PRIMARY KEY (project_id, day)
+);
+
+-- Audit rows up to this one were told by mail.
+INSERT INTO instance (name, value) SELECT 'mailed_through', COALESCE(MAX(id), 0) FROM audit;

@@ -1,0 +1,517 @@
+//! The management API: one table of operations (routes.rs), each with its policy, its types and its handler. What may be called, by
+//! whom, with what, is told by the same table that the router and the OpenAPI document are made from.
+
+pub(crate) mod account;
+pub(crate) mod instance;
+pub(crate) mod keys;
+pub(crate) mod members;
+pub(crate) mod openapi;
+pub(crate) mod projects;
+pub(crate) mod session;
+pub(crate) mod tickets;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{FromRequestParts, OriginalUri, Query, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, on};
+use metastore::{Actor, By, MetaError, Session};
+use model::{AccountId, ProjectId, Role, Timestamp};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::auth::{self, Client};
+use crate::{clock, ingest};
+
+/// Who may call an operation. There is none without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// Everybody; what is needed beyond is a password or a code in the request.
+    Anyone,
+    /// Whoever signed in.
+    Account,
+    /// A member of the project in the path, with this role at least. To anybody else the project does not exist.
+    Member(Role),
+    /// An operator of the instance.
+    Operator,
+    /// An operator, or an owner of some project.
+    Founder,
+}
+
+/// What an operation needs beyond being called.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// A password or second factor of the last five minutes, in a browser's session: no bearer token will do.
+    pub fresh_proof: bool,
+    /// The work of hashing a password, which few may ask for at a time.
+    pub hashing: bool,
+}
+
+/// What does the work of an operation.
+pub(crate) type Handler<Q, A> = fn(&Call, Q) -> Result<A, ApiError>;
+
+type Run = Arc<dyn Fn(&Call, Sent) -> Result<Vec<u8>, ApiError> + Send + Sync>;
+type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// An operation of the management API.
+#[derive(Clone)]
+pub(crate) struct Operation {
+    pub method: Method,
+    /// Below the API's prefix.
+    pub path: &'static str,
+    pub who: Who,
+    pub needs: Needs,
+    /// Its name in the OpenAPI document and in generated clients.
+    pub id: &'static str,
+    /// What it does, for whom it matters.
+    pub summary: &'static str,
+    pub request: SchemaOf,
+    pub response: SchemaOf,
+    run: Run,
+}
+
+impl Operation {
+    /// Puts a handler under its method, path and policy. For GET the request's fields come in the query, else as a JSON body.
+    pub(crate) fn new<Q, A>(
+        method: Method,
+        path: &'static str,
+        who: Who,
+        id: &'static str,
+        summary: &'static str,
+        run: Handler<Q, A>,
+    ) -> Self
+    where
+        Q: DeserializeOwned + JsonSchema + 'static,
+        A: Serialize + JsonSchema + 'static,
+    {
+        let run = Arc::new(move |call: &Call, sent: Sent| {
+            let answer = run(call, sent.read::<Q>()?)?;
+            serde_json::to_vec(&answer).map_err(|error| ApiError::internal(error.to_string()))
+        });
+        let (request, response): (SchemaOf, SchemaOf) = (|all| all.subschema_for::<Q>(), |all| all.subschema_for::<A>());
+        Self { method, path, who, needs: Needs::default(), id, summary, request, response, run }
+    }
+
+    /// The same for whoever proved within five minutes who it is.
+    pub(crate) fn fresh(mut self) -> Self {
+        self.needs.fresh_proof = true;
+        self
+    }
+
+    /// The same for work that hashes a password.
+    pub(crate) fn hashing(mut self) -> Self {
+        self.needs.hashing = true;
+        self
+    }
+
+    fn is_reading(&self) -> bool {
+        self.method == Method::GET
+    }
+}
+
+/// An operation that takes nothing.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
+
+/// A request's fields as they came.
+enum Sent {
+    Query(axum::http::Uri),
+    Body(bytes::Bytes),
+}
+
+impl Sent {
+    fn read<Q: DeserializeOwned>(self) -> Result<Q, ApiError> {
+        match self {
+            Self::Query(uri) => match Query::<Q>::try_from_uri(&uri) {
+                Ok(Query(query)) => Ok(query),
+                Err(error) => Err(ApiError::invalid(error.body_text())),
+            },
+            Self::Body(bytes) => {
+                let bytes = if bytes.trim_ascii().is_empty() { &b"{}"[..] } else { &bytes[..] };
+                serde_json::from_slice(bytes).map_err(|error| {
+                    // The message of a mistake in the text repeats nothing of it; one about a value might.
+                    let text = error.to_string();
+                    ApiError::invalid(text.split(" at line ").next().unwrap_or("the body is no JSON object").to_owned())
+                })
+            }
+        }
+    }
+}
+
+/// A call of an operation that its policy let through.
+pub(crate) struct Call {
+    pub app: Arc<App>,
+    pub by: By,
+    pub now: Timestamp,
+    pub client: Client,
+    session: Option<Session>,
+    role: Option<Role>,
+    path: HashMap<String, String>,
+    /// The token of the session's cookie, and of the device's.
+    pub session_token: Option<String>,
+    pub device_token: Option<String>,
+    cookies: Mutex<Vec<HeaderValue>>,
+}
+
+impl Call {
+    /// The session, where the call came with one.
+    pub(crate) fn session(&self) -> Option<&Session> {
+        self.session.as_ref()
+    }
+
+    /// Who calls. Only an operation that is for [`Who::Anyone`] is called by nobody.
+    pub(crate) fn account(&self) -> Result<AccountId, ApiError> {
+        self.by.account_id().ok_or_else(ApiError::not_signed_in)
+    }
+
+    /// The project in the path.
+    pub(crate) fn project(&self) -> Result<ProjectId, ApiError> {
+        self.id("project").map(ProjectId)
+    }
+
+    /// What the caller is in the project.
+    pub(crate) fn role(&self) -> Role {
+        self.role.unwrap_or(Role::Consumer)
+    }
+
+    /// A number in the path.
+    pub(crate) fn id(&self, name: &str) -> Result<i64, ApiError> {
+        self.text(name).parse().map_err(|_| ApiError::unknown(name))
+    }
+
+    /// A word in the path.
+    pub(crate) fn text(&self, name: &str) -> &str {
+        self.path.get(name).map_or("", String::as_str)
+    }
+
+    /// Applies what was changed to the running server; an answer that tells of a change goes out after it.
+    pub(crate) fn applied<T>(&self, made: T) -> Result<T, ApiError> {
+        self.app.reload_credentials()?;
+        Ok(made)
+    }
+
+    /// Gives the browser a cookie.
+    pub(crate) fn set_cookie(&self, cookie: Cookie, value: &str) {
+        self.push_cookie(cookie, value, cookie.seconds());
+    }
+
+    /// Takes a cookie back.
+    pub(crate) fn drop_cookie(&self, cookie: Cookie) {
+        self.push_cookie(cookie, "", 0);
+    }
+
+    fn push_cookie(&self, cookie: Cookie, value: &str, seconds: u32) {
+        let secure = if self.client.is_secure { "; Secure" } else { "" };
+        let name = cookie.name(self.client.is_secure);
+        let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");
+        if let Ok(value) = text.parse() {
+            self.cookies.lock().unwrap_or_else(PoisonError::into_inner).push(value);
+        }
+    }
+}
+
+/// A cookie of ours. Over TLS its name starts with `__Host-`, so that no other host can set it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cookie {
+    /// The session.
+    Session,
+    /// A browser that signed in before.
+    Device,
+}
+
+impl Cookie {
+    fn name(self, is_secure: bool) -> &'static str {
+        match (self, is_secure) {
+            (Self::Session, true) => "__Host-sluice_session",
+            (Self::Session, false) => "sluice_session",
+            (Self::Device, true) => "__Host-sluice_device",
+            (Self::Device, false) => "sluice_device",
+        }
+    }
+
+    fn seconds(self) -> u32 {
+        match self {
+            Self::Session => 14 * 86_400,
+            Self::Device => 180 * 86_400,
+        }
+    }
+
+    /// Its value in a request.
+    pub(crate) fn read(self, headers: &HeaderMap, is_secure: bool) -> Option<String> {
+        let all = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
+        let name = self.name(is_secure);
+        let mut found = all.filter_map(|pair| pair.trim().split_once('=')).filter(|(given, _)| *given == name);
+        found.next().map(|(_, value)| value.to_owned())
+    }
+}
+
+/// Whether a browser says that the page which asks is one of this server; what is no browser says nothing.
+pub(crate) fn is_same_origin(headers: &HeaderMap) -> bool {
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let by_site = text(HeaderName::from_static("sec-fetch-site")).is_none_or(|site| site == "same-origin" || site == "none");
+    let host = text(header::HOST).unwrap_or_default();
+    let by_origin = text(header::ORIGIN)
+        .is_none_or(|origin| origin.split_once("://").is_some_and(|(_, from)| !from.is_empty() && from.eq_ignore_ascii_case(host)));
+    by_site && by_origin
+}
+
+/// Why an operation was not done: a status, a word for programs, a sentence for people.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    retry_after: Option<Duration>,
+}
+
+/// The body of every refusal.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ErrorBody {
+    /// What to change.
+    pub error: String,
+    /// The same for programs.
+    pub code: &'static str,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retry_after: None }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid", message)
+    }
+
+    pub(crate) fn unknown(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown", format!("unknown {what}"))
+    }
+
+    pub(crate) fn not_signed_in() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "not_signed_in", "sign in first")
+    }
+
+    pub(crate) fn not_proven(message: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "not_proven", message)
+    }
+
+    pub(crate) fn needs_code() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "code_needed", "a code of the authenticator app, or a recovery code, is needed too")
+    }
+
+    pub(crate) fn wait(time: Duration) -> Self {
+        let message = "too many tries; wait a moment";
+        Self { retry_after: Some(time), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_tries", message) }
+    }
+
+    fn busy() -> Self {
+        let message = "the server is busy; try again";
+        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message) }
+    }
+
+    fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, message)
+    }
+
+    pub(crate) fn internal(cause: impl std::fmt::Display) -> Self {
+        tracing::error!(%cause, "an operation failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "an unknown error occurred; the log knows more")
+    }
+}
+
+impl From<MetaError> for ApiError {
+    fn from(error: MetaError) -> Self {
+        let (status, code) = match &error {
+            MetaError::NotOwner(_) => (StatusCode::FORBIDDEN, "not_owner"),
+            MetaError::NotAdmin(_) => (StatusCode::FORBIDDEN, "not_admin"),
+            MetaError::NotOperator(_) => (StatusCode::FORBIDDEN, "not_operator"),
+            MetaError::BeyondRole(_) => (StatusCode::FORBIDDEN, "beyond_role"),
+            MetaError::NotSignedIn(_) => (StatusCode::UNAUTHORIZED, "not_signed_in"),
+            MetaError::NotProven(_) => (StatusCode::UNAUTHORIZED, "not_proven"),
+            MetaError::LastOwner => (StatusCode::CONFLICT, "last_owner"),
+            MetaError::Taken(_) => (StatusCode::CONFLICT, "taken"),
+            MetaError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown"),
+            MetaError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
+            MetaError::KeyFileMissing | MetaError::Sealed => (StatusCode::SERVICE_UNAVAILABLE, "key_file_missing"),
+            MetaError::KeyFile(_) | MetaError::NewerSchema(_) | MetaError::Database(_) | MetaError::Io(_) => return Self::internal(error),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = ErrorBody { error: self.message, code: self.code };
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+        if let Some(time) = self.retry_after {
+            let seconds = time.as_millis().div_ceil(1000).max(1).to_string();
+            response.headers_mut().extend(seconds.parse().ok().map(|value| (header::RETRY_AFTER, value)));
+        }
+        response
+    }
+}
+
+/// The longest body of an operation.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+/// Operations that run at a time, and how long others wait for a place.
+pub(crate) const RUNNING_MAX: usize = 32;
+/// Passwords that are hashed at a time; each takes 19 MiB and a core for a while.
+pub(crate) const HASHING_MAX: usize = 2;
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The router of all operations.
+pub(crate) fn router(operations: Vec<Operation>) -> Router<Arc<App>> {
+    let mut router = Router::new();
+    for operation in operations {
+        let filter = MethodFilter::try_from(operation.method.clone()).expect("the table names methods of HTTP");
+        let path = operation.path;
+        let handler = on(filter, move |axum::extract::State(app): axum::extract::State<Arc<App>>, request: Request| {
+            let operation = operation.clone();
+            async move { secured(call(app, operation, request).await.unwrap_or_else(ApiError::into_response)) }
+        });
+        router = router.route(path, handler);
+    }
+    router
+        .method_not_allowed_fallback(|| async {
+            secured(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this path knows other methods").into_response())
+        })
+        .fallback(|| async { secured(ApiError::unknown("path").into_response()) })
+}
+
+/// Nothing of an answer is kept by anybody, or taken for what it is not.
+fn secured(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    response
+}
+
+/// How a caller showed who it is.
+struct Caller {
+    session: Option<Session>,
+    account: Option<AccountId>,
+}
+
+/// Finds who calls: by a bearer token, else by the session's cookie. A bearer token that does not hold is never less than a refusal.
+fn caller(app: &App, headers: &HeaderMap, session_token: Option<&str>, now: Timestamp) -> Result<Caller, ApiError> {
+    if let Some(token) = auth::bearer(headers) {
+        let account = app.credentials().account_of_bearer(&metastore::sha256(token.as_bytes()), now);
+        let account = account.ok_or_else(|| ApiError::not_proven("this bearer token is unknown, revoked or expired"))?;
+        return Ok(Caller { session: None, account: Some(account) });
+    }
+    let session = session_token.map(|token| app.metastore.session(token, now)).transpose()?.flatten();
+    Ok(Caller { account: session.as_ref().map(|session| session.account), session })
+}
+
+/// Whether the policy of an operation lets the caller through; the caller's role where the operation is one of a project.
+fn permit(app: &App, operation: &Operation, caller: &Caller, project: Option<ProjectId>, now: Timestamp) -> Result<Option<Role>, ApiError> {
+    if operation.who == Who::Anyone {
+        return Ok(None);
+    }
+    let account = caller.account.ok_or_else(ApiError::not_signed_in)?;
+    let is_operator = || -> Result<bool, ApiError> { Ok(app.metastore.account(account)?.is_some_and(|account| account.is_operator)) };
+    let role = match operation.who {
+        Who::Anyone | Who::Account => None,
+        Who::Operator if is_operator()? => None,
+        Who::Operator => return Err(ApiError::forbidden("not_operator", "only an operator may do this")),
+        Who::Founder if is_operator()? => None,
+        Who::Founder => {
+            let owns = app.metastore.memberships(account)?.iter().any(|(_, role)| *role == Role::Owner);
+            if !owns {
+                return Err(ApiError::forbidden("not_owner", "only an operator or an owner of a project may do this"));
+            }
+            None
+        }
+        Who::Member(least) => {
+            // A project of others is told from one that does not exist by nothing.
+            let role = project.map(|project| app.metastore.role(project, account)).transpose()?.flatten();
+            let role = role.ok_or_else(|| ApiError::unknown("project"))?;
+            match least {
+                least if role >= least => Some(role),
+                Role::Owner => return Err(ApiError::forbidden("not_owner", "only the project's owner may do this")),
+                Role::Admin => return Err(ApiError::forbidden("not_admin", "only an admin or owner of the project may do this")),
+                _ => return Err(ApiError::forbidden("not_analyst", "your role in this project does not allow this")),
+            }
+        }
+    };
+    if operation.needs.fresh_proof && !caller.session.as_ref().is_some_and(|session| session.is_fresh(now)) {
+        let message = "prove again who you are: by password, or by a code of the authenticator app where there is one";
+        return Err(ApiError::forbidden("fresh_proof_needed", message));
+    }
+    Ok(role)
+}
+
+async fn call(app: Arc<App>, operation: Operation, request: Request) -> Result<Response, ApiError> {
+    let (mut parts, body): (Parts, Body) = request.into_parts();
+    let path = RawPathParams::from_request_parts(&mut parts, &app).await.map_err(|error| ApiError::invalid(error.body_text()))?;
+    let path: HashMap<String, String> = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let client = Client::of(&parts, &app.settings.listen.trusted_proxies);
+    let is_bearer = auth::bearer(&parts.headers).is_some();
+    // A form of another site can send neither JSON nor these headers; a browser says truthfully which site asks.
+    if !is_bearer && !is_same_origin(&parts.headers) {
+        return Err(ApiError::forbidden("other_site", "this call comes from the page of another site"));
+    }
+    if !operation.is_reading() {
+        let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
+            let message = "send the header `content-type: application/json`";
+            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message));
+        }
+    }
+    let sent = if operation.is_reading() {
+        Sent::Query(parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |uri| &uri.0).clone())
+    } else {
+        let received = ingest::collect(&app, body, BODY_BYTES_MAX).await;
+        Sent::Body(
+            received.map_err(|_| ApiError::invalid(format!("the body must arrive in time and have at most {BODY_BYTES_MAX} bytes")))?.bytes,
+        )
+    };
+    let place = |places: Arc<tokio::sync::Semaphore>| async move {
+        tokio::time::timeout(WAIT_MAX, places.acquire_owned()).await.ok().and_then(Result::ok).ok_or_else(ApiError::busy)
+    };
+    let _place = place(app.operations.clone()).await?;
+    let _hashing = if operation.needs.hashing { Some(place(app.hashing.clone()).await?) } else { None };
+    let (session_token, device_token) =
+        (Cookie::Session.read(&parts.headers, client.is_secure), Cookie::Device.read(&parts.headers, client.is_secure));
+    let headers = parts.headers;
+    let done = tokio::task::spawn_blocking(move || {
+        let now = clock::now();
+        let caller = caller(&app, &headers, session_token.as_deref(), now)?;
+        let project = path.get("project").and_then(|id| id.parse().ok()).map(ProjectId);
+        let role = permit(&app, &operation, &caller, project, now)?;
+        let actor = caller.account.map_or(Actor::Visitor, Actor::Account);
+        let by = By { actor, address: client.address.to_string(), at: now };
+        let cookies = Mutex::default();
+        let call = Call { app, by, now, client, session: caller.session, role, path, session_token, device_token, cookies };
+        let body = (operation.run)(&call, sent)?;
+        let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
+        for cookie in call.cookies.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        Ok(response)
+    });
+    done.await.map_err(ApiError::internal)?
+}
+
+/// The address of a client for limits: a network of IPv6 counts as one.
+pub(crate) fn limited_address(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+        v4 => v4,
+    }
+}
