@@ -26,6 +26,8 @@ pub struct ProfileUpdate {
     pub op: ProfileOp,
     /// The sender's time of the change, or the time of receipt: what `$last_seen` becomes.
     pub time: Timestamp,
+    /// When the server took it, whatever the sender says.
+    pub received_at: Timestamp,
     /// Leaves `$last_seen` where it is (`$ignore_time`).
     pub ignore_time: bool,
     /// The sender's id of this operation (`$mp_metadata.$mp_event_id`): a resend with the same id counts once.
@@ -55,6 +57,14 @@ pub enum ProfileOp {
     Delete,
     /// Merges into object properties, shallowly.
     Merge(Properties),
+}
+
+impl ProfileOp {
+    /// Whether it is there to take away what others wrote: `$delete`, `$unset`, `$remove` and the undocumented `$merge`. A project may ask
+    /// for a secret before these. `$set` overwrites too, but no client could do without it.
+    pub fn is_destructive(&self) -> bool {
+        matches!(self, Self::Delete | Self::Unset(_) | Self::Remove(_) | Self::Merge(_))
+    }
 }
 
 /// A folded profile. Its properties include `$last_seen` once something moved it.

@@ -13,7 +13,9 @@ use crate::log::Payload;
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
 const EVENTS: u8 = 1;
-const PROFILES: u8 = 2;
+/// Profile changes as they were once: without the time of receipt. Read, not written.
+const PROFILES_WITHOUT_RECEIPT: u8 = 2;
+const PROFILES: u8 = 3;
 
 const NULL: u8 = 0;
 const FALSE: u8 = 1;
@@ -116,7 +118,8 @@ pub fn decode(bytes: &[u8]) -> Result<Payload, Malformed> {
     let mut reader = Reader { bytes };
     match reader.byte()? {
         EVENTS => Ok(Payload::Events(items(reader, Reader::event)?)),
-        PROFILES => Ok(Payload::Profiles(items(reader, Reader::update)?)),
+        PROFILES => Ok(Payload::Profiles(items(reader, |reader| reader.update(true))?)),
+        PROFILES_WITHOUT_RECEIPT => Ok(Payload::Profiles(items(reader, |reader| reader.update(false))?)),
         _ => Err(Malformed("unknown kind of payload")),
     }
 }
@@ -163,6 +166,8 @@ fn put_update(out: &mut Vec<u8>, update: &ProfileUpdate, spelling: Spelling) {
         put_text(out, id);
     }
     put_int(out, update.time.0);
+    // Mostly the sender says nothing about the time, and both are one.
+    put_int(out, update.received_at.0.wrapping_sub(update.time.0));
     let (code, properties) = match &update.op {
         ProfileOp::Set(properties) => (0, Some(properties)),
         ProfileOp::SetOnce(properties) => (1, Some(properties)),
@@ -321,7 +326,7 @@ impl<'a> Reader<'a> {
         Ok(Event { name, distinct_id, time: Timestamp(time), insert_id, received_at: Timestamp(received_at), authenticated, properties })
     }
 
-    fn update(&mut self) -> Result<ProfileUpdate, Malformed> {
+    fn update(&mut self, has_receipt: bool) -> Result<ProfileUpdate, Malformed> {
         let flags = self.byte()?;
         if flags & !(AUTHENTICATED | IGNORE_TIME | HAS_DEDUP_ID | OF_GROUP) != 0 {
             return Err(Malformed("unknown flags of a profile change"));
@@ -333,6 +338,7 @@ impl<'a> Reader<'a> {
         };
         let dedup_id = if flags & HAS_DEDUP_ID != 0 { Some(self.string()?) } else { None };
         let time = Timestamp(self.int()?);
+        let received_at = if has_receipt { Timestamp(self.int()?.wrapping_add(time.0)) } else { time };
         let op = match self.byte()? {
             0 => ProfileOp::Set(self.properties(0)?),
             1 => ProfileOp::SetOnce(self.properties(0)?),
@@ -350,7 +356,7 @@ impl<'a> Reader<'a> {
         };
         let ignore_time = flags & IGNORE_TIME != 0;
         let authenticated = flags & AUTHENTICATED != 0;
-        Ok(ProfileUpdate { key, op, time, ignore_time, dedup_id, authenticated })
+        Ok(ProfileUpdate { key, op, time, received_at, ignore_time, dedup_id, authenticated })
     }
 
     pub(crate) fn properties(&mut self, depth: usize) -> Result<Properties, Malformed> {
@@ -467,11 +473,12 @@ mod tests {
             vec(".{0,20}".prop_map(String::from), 0..5).prop_map(ProfileOp::Unset),
             Just(ProfileOp::Delete),
         ];
-        (key, op, any::<i64>(), any::<bool>(), proptest::option::of(".{0,20}"), any::<bool>()).prop_map(
-            |(key, op, time, ignore_time, dedup_id, authenticated)| ProfileUpdate {
+        (key, op, any::<i64>(), any::<i64>(), any::<bool>(), proptest::option::of(".{0,20}"), any::<bool>()).prop_map(
+            |(key, op, time, received_at, ignore_time, dedup_id, authenticated)| ProfileUpdate {
                 key,
                 op,
                 time: Timestamp(time),
+                received_at: Timestamp(received_at),
                 ignore_time,
                 dedup_id,
                 authenticated,
@@ -505,7 +512,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_panic(kind in 0_u8..4, bytes in vec(any::<u8>(), 0..400)) {
+        fn any_bytes_are_read_without_panic(kind in 0_u8..5, bytes in vec(any::<u8>(), 0..400)) {
             let mut bytes = bytes;
             bytes.insert(0, kind);
             let _ = decode(&bytes);
@@ -519,6 +526,29 @@ mod tests {
             let _ = decode(&bytes);
             let _ = decode(&bytes[..at]);
         }
+    }
+
+    /// Bytes that were written before there was a time of receipt.
+    #[test]
+    fn profile_changes_of_old_logs_are_read() {
+        let set = [&[2, 13, 7][..], b"company", &[2], b"g1", &[1], b"i", &[10, 0, 1, 1], b"n", &[16 + 7]].concat();
+        let delete = [&[0, 1][..], b"u", &[10, 8]].concat();
+        let update = |key, op, dedup_id: Option<&str>, authenticated| ProfileUpdate {
+            key,
+            op,
+            time: Timestamp(5),
+            received_at: Timestamp(5),
+            ignore_time: false,
+            dedup_id: dedup_id.map(str::to_owned),
+            authenticated,
+        };
+        let group = ProfileKey::Group { key: "company".to_owned(), id: "g1".to_owned() };
+        let properties = Properties::from_iter([("n".to_owned(), Value::from(7))]);
+        let expected = vec![
+            update(group, ProfileOp::Set(properties), Some("i"), true),
+            update(ProfileKey::User("u".to_owned()), ProfileOp::Delete, None, false),
+        ];
+        assert_eq!(decode(&[set, delete].concat()).unwrap(), Payload::Profiles(expected));
     }
 
     fn plain(properties: Properties) -> Event {

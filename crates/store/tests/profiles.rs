@@ -26,7 +26,8 @@ fn update(number: u32, draw: u32) -> ProfileUpdate {
     };
     // Some operations come twice.
     let dedup_id = draw.is_multiple_of(3).then(|| (number / 2).to_string());
-    ProfileUpdate { key, op, time: Timestamp(i64::from(number)), ignore_time: draw.is_multiple_of(2), dedup_id, authenticated: false }
+    let (time, ignore_time) = (Timestamp(i64::from(number)), draw.is_multiple_of(2));
+    ProfileUpdate { key, op, time, received_at: time, ignore_time, dedup_id, authenticated: false }
 }
 
 #[test]
