@@ -37,7 +37,7 @@ const DEPTH_MAX: usize = 512;
 /// The bytes are not what [`encode`] writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("record content is malformed: {0}")]
-pub struct Malformed(&'static str);
+pub struct Malformed(pub(crate) &'static str);
 
 /// A single item that is longer than [`PAYLOAD_BYTES_MAX`], and how long it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,14 +178,19 @@ fn put_update(out: &mut Vec<u8>, update: &ProfileUpdate, spelling: Spelling) {
         ProfileOp::Merge(properties) => (6, Some(properties)),
         ProfileOp::Unset(_) => (7, None),
         ProfileOp::Delete => (8, None),
+        ProfileOp::Restore(_) => (9, None),
     };
     out.push(code);
     if let Some(properties) = properties {
         put_properties(out, properties, spelling);
     }
-    if let ProfileOp::Unset(names) = &update.op {
-        put_varint(out, names.len() as u64);
-        names.iter().for_each(|name| put_text(out, name));
+    match &update.op {
+        ProfileOp::Unset(names) => {
+            put_varint(out, names.len() as u64);
+            names.iter().for_each(|name| put_text(out, name));
+        }
+        ProfileOp::Restore(since) => put_int(out, since.0),
+        _ => {}
     }
 }
 
@@ -241,7 +246,7 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn put_int(out: &mut Vec<u8>, int: i64) {
+pub(crate) fn put_int(out: &mut Vec<u8>, int: i64) {
     put_varint(out, ((int << 1) ^ (int >> 63)) as u64);
 }
 
@@ -293,7 +298,7 @@ impl<'a> Reader<'a> {
         usize::try_from(count).ok().filter(|count| *count <= self.bytes.len()).ok_or(Malformed("count beyond its end"))
     }
 
-    fn int(&mut self) -> Result<i64, Malformed> {
+    pub(crate) fn int(&mut self) -> Result<i64, Malformed> {
         let raw = self.varint()?;
         Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
     }
@@ -352,6 +357,7 @@ impl<'a> Reader<'a> {
                 ProfileOp::Unset((0..count).map(|_| self.string()).collect::<Result<_, _>>()?)
             }
             8 => ProfileOp::Delete,
+            9 => ProfileOp::Restore(Timestamp(self.int()?)),
             _ => return Err(Malformed("unknown profile operation")),
         };
         let ignore_time = flags & IGNORE_TIME != 0;
@@ -472,6 +478,7 @@ mod tests {
             object(value()).prop_map(ProfileOp::Merge),
             vec(".{0,20}".prop_map(String::from), 0..5).prop_map(ProfileOp::Unset),
             Just(ProfileOp::Delete),
+            any::<i64>().prop_map(|since| ProfileOp::Restore(Timestamp(since))),
         ];
         (key, op, any::<i64>(), any::<i64>(), any::<bool>(), proptest::option::of(".{0,20}"), any::<bool>()).prop_map(
             |(key, op, time, received_at, ignore_time, dedup_id, authenticated)| ProfileUpdate {

@@ -126,4 +126,10 @@ mod tests {
         let update = &check(false, &[("$time", Value::from(1)), ("$delete", Value::from(""))])[0];
         assert_eq!((update.time, update.received_at), (Timestamp(1_000), Timestamp(2_000)));
     }
+
+    #[test]
+    fn no_record_restores() {
+        let sent = [("$restore", Value::from(0)), ("$set", Value::Object(Properties::default()))];
+        assert!(check(true, &sent).iter().all(|update| matches!(update.op, ProfileOp::Set(_))));
+    }
 }
