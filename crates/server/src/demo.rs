@@ -127,6 +127,7 @@ async fn fill(store: &Store, project: model::ProjectId) -> Result<(), store::Sto
             ("plan".to_owned(), Value::from(PLANS[(user % 7 % 3) as usize])),
         ])),
         time: now,
+        received_at: now,
         ignore_time: false,
         dedup_id: None,
         authenticated: true,

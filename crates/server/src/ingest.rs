@@ -201,7 +201,9 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
                 }
             }
         } else {
-            match engage::updates(index, &record, endpoint == Endpoint::Groups, options.is_long, now) {
+            let groups = endpoint == Endpoint::Groups;
+            let rules = engage::Rules { groups, authenticated: false, now, is_long: options.is_long };
+            match engage::updates(index, &record, rules) {
                 Record::Good { token, item } => match app.project_of_token(&table, &token, now) {
                     Some(project) => updates.entry(project).or_default().extend(item),
                     None if app.is_secret(&table, &token) => {

@@ -14,6 +14,7 @@ mod pack;
 mod paths;
 mod profiles;
 mod record;
+mod restore;
 mod schema;
 mod seal;
 mod segment;
@@ -28,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use metastore::{Metastore, SegmentKind};
-use model::{Event, ProfileUpdate, ProjectId};
+use model::{Event, ProfileUpdate, ProjectId, Timestamp};
 
 use crate::dedup::Keys;
 use crate::disk::Disk;
@@ -38,6 +39,7 @@ use crate::tail::Part;
 
 pub use batch::{Batch, Column, Wanted};
 pub use error::StoreError;
+pub use restore::Restored;
 pub use snapshot::{ProfileKind, ScanRequest, Snapshot};
 
 /// How a store is opened.
@@ -143,6 +145,8 @@ pub fn files(dir: &std::path::Path) -> std::io::Result<(Vec<PathBuf>, Vec<PathBu
 pub(crate) struct State {
     projects: HashMap<ProjectId, ProjectState>,
     last_seq: u64,
+    /// When the server took the newest record since it was opened: the store looks at no clock.
+    received_at: Timestamp,
     /// What a running seal takes, or the last one took.
     sealing_through: u64,
 }
@@ -267,15 +271,20 @@ impl Store {
                     // A project's key is made with the project, before any event can name it.
                     known.unwrap_or_else(|| keys_from.project_hash_key(project).unwrap_or_default())
                 });
+                let received_at = match &payload {
+                    Payload::Events(events) => events.last().map(|event| event.received_at),
+                    Payload::Profiles(updates) => updates.last().map(|update| update.received_at),
+                };
                 let ready = match payload {
                     Payload::Events(events) => Ok(Part::fresh(&key, seq, events)),
                     Payload::Profiles(updates) => Err(updates),
                 };
-                prepared.push((seq, project, key, ready));
+                prepared.push((seq, received_at, project, key, ready));
             }
             let mut state = lock(&applied_to);
-            for (seq, project, hash_key, ready) in prepared {
+            for (seq, received_at, project, hash_key, ready) in prepared {
                 state.last_seq = seq;
+                state.received_at = received_at.unwrap_or(state.received_at);
                 let project = state.projects.entry(project).or_insert_with(|| ProjectState { hash_key, ..ProjectState::default() });
                 match ready {
                     Ok(part) => {

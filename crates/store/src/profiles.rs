@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use model::profile::{Profile, ProfileKey, ProfileUpdate};
+use model::Timestamp;
+use model::profile::{Folded, Profile, ProfileKey, ProfileUpdate, Removed, RemovedValue};
 
 use crate::dedup;
 use crate::error::StoreError;
@@ -16,10 +17,10 @@ const BLOCK_BYTES: usize = 64 * 1024;
 /// How many operation ids a profile remembers: clients send whole requests again, of at most 2000 operations.
 const RECENT_MAX: usize = 2000;
 
-/// A profile at rest: what it folded to (`None`: deleted) and the last operations it has seen.
+/// A profile at rest: what it folded to and the last operations it has seen.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct StoredProfile {
-    pub profile: Option<Profile>,
+    pub folded: Folded,
     pub recent: Vec<String>,
 }
 
@@ -37,7 +38,7 @@ impl StoredProfile {
             }
             self.recent.push(id);
         }
-        self.profile = Profile::fold(self.profile.take(), update);
+        self.folded.apply(update);
     }
 }
 
@@ -45,6 +46,10 @@ impl StoredProfile {
 fn short(id: &str) -> String {
     format!("{:016x}", dedup::hash(&[0; 16], &[id.as_bytes()]) as u64)
 }
+
+/// What a row has beside its key and the operations it has seen.
+const HAS_PROFILE: u64 = 1;
+const HAS_REMOVED: u64 = 2;
 
 /// Writes rows in the order of their keys.
 #[derive(Default)]
@@ -55,6 +60,8 @@ pub(crate) struct Writer {
     index: Vec<u8>,
     blocks: u64,
     pub rows: u64,
+    /// When the first and the last of what the rows keep was removed.
+    pub removed_span_ms: Option<(i64, i64)>,
 }
 
 impl Writer {
@@ -62,9 +69,18 @@ impl Writer {
         put_key(&mut self.block, &key);
         record::put_varint(&mut self.block, stored.recent.len() as u64);
         stored.recent.iter().for_each(|id| record::put_text(&mut self.block, id));
-        record::put_varint(&mut self.block, u64::from(stored.profile.is_some()));
-        if let Some(profile) = &stored.profile {
+        let Folded { profile, removed } = &stored.folded;
+        let flag = |is_set: bool, flag: u64| if is_set { flag } else { 0 };
+        record::put_varint(&mut self.block, flag(profile.is_some(), HAS_PROFILE) | flag(!removed.is_empty(), HAS_REMOVED));
+        if let Some(profile) = profile {
             record::put_properties(&mut self.block, &profile.properties, Spelling::Fast);
+        }
+        if !removed.is_empty() {
+            put_removed(&mut self.block, removed);
+        }
+        for Timestamp(at) in removed.times() {
+            let (first, last) = self.removed_span_ms.unwrap_or((at, at));
+            self.removed_span_ms = Some((first.min(at), last.max(at)));
         }
         self.first.get_or_insert(key);
         self.rows += 1;
@@ -116,6 +132,32 @@ fn key(reader: &mut Reader<'_>) -> Result<ProfileKey, Malformed> {
         0 => ProfileKey::User(reader.string()?),
         _ => ProfileKey::Group { key: reader.string()?, id: reader.string()? },
     })
+}
+
+fn put_removed(out: &mut Vec<u8>, removed: &Removed) {
+    record::put_varint(out, u64::from(removed.deleted_at.is_some()));
+    let mut last = removed.deleted_at.unwrap_or_default().0;
+    record::put_int(out, last);
+    record::put_varint(out, removed.properties.len() as u64);
+    for (name, RemovedValue { value, at }) in &removed.properties {
+        record::put_text(out, name);
+        // Most of it was removed at once.
+        record::put_int(out, at.0.wrapping_sub(last));
+        record::put_value(out, value, Spelling::Fast);
+        last = at.0;
+    }
+}
+
+fn removed(reader: &mut Reader<'_>) -> Result<Removed, Malformed> {
+    let is_deleted = reader.varint()? == 1;
+    let mut last = reader.int()?;
+    let mut removed = Removed { deleted_at: is_deleted.then_some(Timestamp(last)), ..Removed::default() };
+    for _ in 0..reader.count()? {
+        let name = reader.string()?;
+        last = last.wrapping_add(reader.int()?);
+        removed.properties.insert(name, RemovedValue { value: reader.value(0)?, at: Timestamp(last) });
+    }
+    Ok(removed)
 }
 
 /// Where a block lies, and the first key in it.
@@ -192,11 +234,13 @@ fn rows(plain: &[u8]) -> Result<VecDeque<(ProfileKey, StoredProfile)>, Malformed
     while !reader.bytes.is_empty() {
         let key = key(&mut reader)?;
         let recent = (0..reader.count()?).map(|_| reader.string()).collect::<Result<Vec<_>, _>>()?;
-        let profile = match reader.varint()? {
-            1 => Some(Profile { properties: reader.properties(0)? }),
-            _ => None,
-        };
-        rows.push_back((key, StoredProfile { profile, recent }));
+        let has = reader.varint()?;
+        if has & !(HAS_PROFILE | HAS_REMOVED) != 0 {
+            return Err(Malformed("unknown flags of a profile"));
+        }
+        let profile = if has & HAS_PROFILE != 0 { Some(Profile { properties: reader.properties(0)? }) } else { None };
+        let removed = if has & HAS_REMOVED != 0 { removed(&mut reader)? } else { Removed::default() };
+        rows.push_back((key, StoredProfile { folded: Folded { profile, removed }, recent }));
     }
     Ok(rows)
 }
@@ -237,5 +281,23 @@ pub(crate) fn read<'u>(
         if is_wanted(&key) {
             each(key, stored)?;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Value;
+
+    use super::*;
+
+    /// Bytes that were written before anything was kept: a profile with `n` = 7, and a deleted one that has seen an operation.
+    #[test]
+    fn rows_of_old_segments_are_read() {
+        let bytes = [&[0, 1][..], b"u", &[0, 1, 1, 1], b"n", &[16 + 7, 0, 1], b"v", &[1, 2], b"id", &[0]].concat();
+        let profile = Profile { properties: [("n".to_owned(), Value::from(7))].into_iter().collect() };
+        let row = |id: &str, profile, recent| {
+            (ProfileKey::User(id.to_owned()), StoredProfile { folded: Folded { profile, removed: Removed::default() }, recent })
+        };
+        assert_eq!(rows(&bytes).unwrap(), [row("u", Some(profile), Vec::new()), row("v", None, vec!["id".to_owned()])]);
     }
 }

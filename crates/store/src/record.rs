@@ -13,7 +13,9 @@ use crate::log::Payload;
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
 const EVENTS: u8 = 1;
-const PROFILES: u8 = 2;
+/// Profile changes as they were once: without the time of receipt. Read, not written.
+const PROFILES_WITHOUT_RECEIPT: u8 = 2;
+const PROFILES: u8 = 3;
 
 const NULL: u8 = 0;
 const FALSE: u8 = 1;
@@ -35,7 +37,7 @@ const DEPTH_MAX: usize = 512;
 /// The bytes are not what [`encode`] writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("record content is malformed: {0}")]
-pub struct Malformed(&'static str);
+pub struct Malformed(pub(crate) &'static str);
 
 /// A single item that is longer than [`PAYLOAD_BYTES_MAX`], and how long it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +118,8 @@ pub fn decode(bytes: &[u8]) -> Result<Payload, Malformed> {
     let mut reader = Reader { bytes };
     match reader.byte()? {
         EVENTS => Ok(Payload::Events(items(reader, Reader::event)?)),
-        PROFILES => Ok(Payload::Profiles(items(reader, Reader::update)?)),
+        PROFILES => Ok(Payload::Profiles(items(reader, |reader| reader.update(true))?)),
+        PROFILES_WITHOUT_RECEIPT => Ok(Payload::Profiles(items(reader, |reader| reader.update(false))?)),
         _ => Err(Malformed("unknown kind of payload")),
     }
 }
@@ -163,6 +166,8 @@ fn put_update(out: &mut Vec<u8>, update: &ProfileUpdate, spelling: Spelling) {
         put_text(out, id);
     }
     put_int(out, update.time.0);
+    // Mostly the sender says nothing about the time, and both are one.
+    put_int(out, update.received_at.0.wrapping_sub(update.time.0));
     let (code, properties) = match &update.op {
         ProfileOp::Set(properties) => (0, Some(properties)),
         ProfileOp::SetOnce(properties) => (1, Some(properties)),
@@ -173,14 +178,19 @@ fn put_update(out: &mut Vec<u8>, update: &ProfileUpdate, spelling: Spelling) {
         ProfileOp::Merge(properties) => (6, Some(properties)),
         ProfileOp::Unset(_) => (7, None),
         ProfileOp::Delete => (8, None),
+        ProfileOp::Restore(_) => (9, None),
     };
     out.push(code);
     if let Some(properties) = properties {
         put_properties(out, properties, spelling);
     }
-    if let ProfileOp::Unset(names) = &update.op {
-        put_varint(out, names.len() as u64);
-        names.iter().for_each(|name| put_text(out, name));
+    match &update.op {
+        ProfileOp::Unset(names) => {
+            put_varint(out, names.len() as u64);
+            names.iter().for_each(|name| put_text(out, name));
+        }
+        ProfileOp::Restore(since) => put_int(out, since.0),
+        _ => {}
     }
 }
 
@@ -236,7 +246,7 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn put_int(out: &mut Vec<u8>, int: i64) {
+pub(crate) fn put_int(out: &mut Vec<u8>, int: i64) {
     put_varint(out, ((int << 1) ^ (int >> 63)) as u64);
 }
 
@@ -288,7 +298,7 @@ impl<'a> Reader<'a> {
         usize::try_from(count).ok().filter(|count| *count <= self.bytes.len()).ok_or(Malformed("count beyond its end"))
     }
 
-    fn int(&mut self) -> Result<i64, Malformed> {
+    pub(crate) fn int(&mut self) -> Result<i64, Malformed> {
         let raw = self.varint()?;
         Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
     }
@@ -321,7 +331,7 @@ impl<'a> Reader<'a> {
         Ok(Event { name, distinct_id, time: Timestamp(time), insert_id, received_at: Timestamp(received_at), authenticated, properties })
     }
 
-    fn update(&mut self) -> Result<ProfileUpdate, Malformed> {
+    fn update(&mut self, has_receipt: bool) -> Result<ProfileUpdate, Malformed> {
         let flags = self.byte()?;
         if flags & !(AUTHENTICATED | IGNORE_TIME | HAS_DEDUP_ID | OF_GROUP) != 0 {
             return Err(Malformed("unknown flags of a profile change"));
@@ -333,6 +343,7 @@ impl<'a> Reader<'a> {
         };
         let dedup_id = if flags & HAS_DEDUP_ID != 0 { Some(self.string()?) } else { None };
         let time = Timestamp(self.int()?);
+        let received_at = if has_receipt { Timestamp(self.int()?.wrapping_add(time.0)) } else { time };
         let op = match self.byte()? {
             0 => ProfileOp::Set(self.properties(0)?),
             1 => ProfileOp::SetOnce(self.properties(0)?),
@@ -346,11 +357,12 @@ impl<'a> Reader<'a> {
                 ProfileOp::Unset((0..count).map(|_| self.string()).collect::<Result<_, _>>()?)
             }
             8 => ProfileOp::Delete,
+            9 => ProfileOp::Restore(Timestamp(self.int()?)),
             _ => return Err(Malformed("unknown profile operation")),
         };
         let ignore_time = flags & IGNORE_TIME != 0;
         let authenticated = flags & AUTHENTICATED != 0;
-        Ok(ProfileUpdate { key, op, time, ignore_time, dedup_id, authenticated })
+        Ok(ProfileUpdate { key, op, time, received_at, ignore_time, dedup_id, authenticated })
     }
 
     pub(crate) fn properties(&mut self, depth: usize) -> Result<Properties, Malformed> {
@@ -466,12 +478,14 @@ mod tests {
             object(value()).prop_map(ProfileOp::Merge),
             vec(".{0,20}".prop_map(String::from), 0..5).prop_map(ProfileOp::Unset),
             Just(ProfileOp::Delete),
+            any::<i64>().prop_map(|since| ProfileOp::Restore(Timestamp(since))),
         ];
-        (key, op, any::<i64>(), any::<bool>(), proptest::option::of(".{0,20}"), any::<bool>()).prop_map(
-            |(key, op, time, ignore_time, dedup_id, authenticated)| ProfileUpdate {
+        (key, op, any::<i64>(), any::<i64>(), any::<bool>(), proptest::option::of(".{0,20}"), any::<bool>()).prop_map(
+            |(key, op, time, received_at, ignore_time, dedup_id, authenticated)| ProfileUpdate {
                 key,
                 op,
                 time: Timestamp(time),
+                received_at: Timestamp(received_at),
                 ignore_time,
                 dedup_id,
                 authenticated,
@@ -505,7 +519,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_panic(kind in 0_u8..4, bytes in vec(any::<u8>(), 0..400)) {
+        fn any_bytes_are_read_without_panic(kind in 0_u8..5, bytes in vec(any::<u8>(), 0..400)) {
             let mut bytes = bytes;
             bytes.insert(0, kind);
             let _ = decode(&bytes);
@@ -519,6 +533,29 @@ mod tests {
             let _ = decode(&bytes);
             let _ = decode(&bytes[..at]);
         }
+    }
+
+    /// Bytes that were written before there was a time of receipt.
+    #[test]
+    fn profile_changes_of_old_logs_are_read() {
+        let set = [&[2, 13, 7][..], b"company", &[2], b"g1", &[1], b"i", &[10, 0, 1, 1], b"n", &[16 + 7]].concat();
+        let delete = [&[0, 1][..], b"u", &[10, 8]].concat();
+        let update = |key, op, dedup_id: Option<&str>, authenticated| ProfileUpdate {
+            key,
+            op,
+            time: Timestamp(5),
+            received_at: Timestamp(5),
+            ignore_time: false,
+            dedup_id: dedup_id.map(str::to_owned),
+            authenticated,
+        };
+        let group = ProfileKey::Group { key: "company".to_owned(), id: "g1".to_owned() };
+        let properties = Properties::from_iter([("n".to_owned(), Value::from(7))]);
+        let expected = vec![
+            update(group, ProfileOp::Set(properties), Some("i"), true),
+            update(ProfileKey::User("u".to_owned()), ProfileOp::Delete, None, false),
+        ];
+        assert_eq!(decode(&[set, delete].concat()).unwrap(), Payload::Profiles(expected));
     }
 
     fn plain(properties: Properties) -> Event {

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use metastore::{NewSegment, SegmentChange, SegmentKind};
-use model::{ProfileKey, ProjectId};
+use model::profile::REMOVED_KEPT_MS;
+use model::time::DAY_MS;
+use model::{ProfileKey, ProjectId, Timestamp};
 
 use crate::dedup::Filter;
 use crate::error::StoreError;
@@ -22,6 +24,11 @@ use crate::{ProjectState, Shared, State, Store, paths, schema};
 const COMPACT_SEGMENTS: usize = 8;
 /// Segments of more rows than these stay as they are.
 const COMPACT_ROWS_MAX: u64 = 4_000_000;
+
+/// What is kept of removed properties leaves the disk so much after its time, when no operation that is still to come could ask for it; a
+/// segment is written again for it once more of it has come together.
+const FORGET_AFTER_MS: i64 = DAY_MS;
+const FORGET_ALONE_AFTER_MS: i64 = 2 * DAY_MS;
 
 /// A written segment that is not live yet.
 struct Written {
@@ -52,9 +59,14 @@ impl Store {
     /// Merges segments where enough of one level have come together. Blocking; sealing goes on meanwhile.
     pub fn compact_now(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.shared.compacting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let projects: Vec<ProjectId> = self.shared.lock().projects.keys().copied().collect();
+        let (projects, received_at): (Vec<ProjectId>, Timestamp) = {
+            let state = self.shared.lock();
+            (state.projects.keys().copied().collect(), state.received_at)
+        };
         for project in projects {
             let Some(snapshot) = self.shared.lock().projects.get(&project).map(Snapshot::of) else { continue };
+            // An operation that is not sealed yet may still ask for what is kept.
+            let received_at = snapshot.updates().map(|update| update.received_at).fold(received_at, Timestamp::min);
             let sealed = snapshot.through(0);
             let mut levels: BTreeMap<i64, Vec<Live>> = BTreeMap::new();
             for live in sealed.segments().iter().filter(|live| live.file.rows <= COMPACT_ROWS_MAX) {
@@ -66,13 +78,14 @@ impl Store {
             }
             let mut levels: BTreeMap<i64, Vec<Arc<SegmentFile>>> = BTreeMap::new();
             sealed.profile_segments().iter().for_each(|segment| levels.entry(segment.level).or_default().push(segment.clone()));
-            for (level, segments) in levels.into_iter().filter(|(_, segments)| segments.len() >= COMPACT_SEGMENTS) {
-                let mut writer = profiles::Writer::default();
-                profiles::read(&segments, [], None, |key, stored| writer.put(key, &stored))?;
-                let through = segments.iter().map(|segment| segment.seq_max).max().unwrap_or(0);
-                let written = self.shared.write_profiles(project, level + 1, writer, through)?;
-                let _sealing = self.shared.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                self.shared.swap(project, segments, written)?;
+            for (level, segments) in levels {
+                if segments.len() >= COMPACT_SEGMENTS {
+                    self.shared.compact_profiles(project, level + 1, segments, received_at)?;
+                    continue;
+                }
+                for segment in segments.into_iter().filter(|segment| segment.holds_forgotten(received_at)) {
+                    self.shared.compact_profiles(project, level, vec![segment], received_at)?;
+                }
             }
         }
         Ok(())
@@ -111,6 +124,24 @@ impl Shared {
         self.swap(project, now.iter().map(|live| live.file.clone()).collect(), written)?;
         now.iter().filter_map(|live| live.superseded_name.as_ref()).for_each(|name| self.forget_file(name));
         Ok(())
+    }
+
+    fn compact_profiles(
+        &self,
+        project: ProjectId,
+        level: i64,
+        segments: Vec<Arc<SegmentFile>>,
+        received_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut writer = profiles::Writer::default();
+        profiles::read(&segments, [], None, |key, mut stored| {
+            stored.folded.removed.forget(received_at.plus_ms(-FORGET_AFTER_MS));
+            writer.put(key, &stored)
+        })?;
+        let through = segments.iter().map(|segment| segment.seq_max).max().unwrap_or(0);
+        let written = self.write_profiles(project, level, writer, through)?;
+        let _sealing = self.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.swap(project, segments, written)
     }
 
     /// Packs the oldest fresh records of a project; false where there are too few.
@@ -291,6 +322,7 @@ impl Shared {
 
     fn write_profiles(&self, project: ProjectId, level: i64, profiles: profiles::Writer, through: u64) -> Result<Written, StoreError> {
         let rows = profiles.rows;
+        let (time_min_ms, time_max_ms) = profiles.removed_span_ms.unwrap_or_default();
         let bytes = profiles.finish()?;
         let name = paths::profiles(project.0, 0, through, self.next());
         let dir = paths::segment_dir(&self.options.dir);
@@ -300,8 +332,8 @@ impl Shared {
             level,
             rows,
             bytes: bytes.len() as u64,
-            time_min_ms: 0,
-            time_max_ms: 0,
+            time_min_ms,
+            time_max_ms,
             seq_min: 0,
             seq_max: through,
             index: Index::default(),
@@ -314,6 +346,14 @@ impl Shared {
         };
         let live = Live { file: Arc::new(file), superseded: Arc::default(), superseded_name: None };
         Ok(Written { kind: SegmentKind::Profiles, live, columns: String::new(), users: (0, u128::MAX) })
+    }
+}
+
+impl SegmentFile {
+    /// Whether a segment of profiles keeps what should have left the disk: its times are those of removals.
+    fn holds_forgotten(&self, now: Timestamp) -> bool {
+        let is_any = (self.time_min_ms, self.time_max_ms) != (0, 0);
+        is_any && self.time_min_ms.saturating_add(REMOVED_KEPT_MS + FORGET_ALONE_AFTER_MS) <= now.0
     }
 }
 
@@ -389,7 +429,10 @@ impl Written {
             path: file.names[0].clone(),
             superseded_path: self.live.superseded_name.clone(),
             deleted_path: None,
-            format_version: schema::FORMAT_VERSION,
+            format_version: match self.kind {
+                SegmentKind::Events => schema::EVENTS_FORMAT_VERSION,
+                SegmentKind::Profiles => schema::PROFILES_FORMAT_VERSION,
+            },
         }
     }
 }

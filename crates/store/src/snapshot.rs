@@ -316,7 +316,7 @@ impl Snapshot {
     /// Calls `each` with all profiles of a kind, by id. Blocking.
     pub fn each_profile(&self, kind: &ProfileKind, mut each: impl FnMut(String, Profile)) -> Result<(), StoreError> {
         self.read_profiles(None, |key, stored| {
-            match (kind, key, stored.profile) {
+            match (kind, key, stored.folded.profile) {
                 (ProfileKind::Users, ProfileKey::User(id), Some(profile)) => each(id, profile),
                 (ProfileKind::Group(wanted), ProfileKey::Group { key, id }, Some(profile)) if *wanted == key => each(id, profile),
                 _ => {}
@@ -336,7 +336,7 @@ impl Snapshot {
     pub fn profile(&self, key: &ProfileKey) -> Result<Option<Profile>, StoreError> {
         let mut found = None;
         self.read_profiles(Some(&BTreeMap::from([(key, ())])), |_, stored| {
-            found = stored.profile;
+            found = stored.folded.profile;
             Ok(())
         })?;
         Ok(found)

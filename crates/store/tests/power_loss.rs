@@ -1,15 +1,18 @@
 //! The store loses power at every operation that it asks of its disk, and survives in many ways each time. Afterwards every acknowledged
-//! event and profile change is there exactly once, profile changes in order, and nothing is there that was not sent.
+//! event and profile change is there exactly once, profile changes in order, and nothing is there that was not sent. What public deletes
+//! took is there to be restored, and what was restored is there.
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use common::{PROJECT, appended, directory, event, events, metastore, options, update};
 use metastore::Metastore;
-use store::Store;
+use model::value::Properties;
+use model::{Profile, ProfileKey, ProfileOp, ProfileUpdate, Timestamp, Value};
 use store::disk::SimulatedDisk;
+use store::{ProfileKind, Store};
 
 const OPERATIONS_MIN: u64 = 300;
 const SURVIVALS: u64 = 20;
@@ -21,6 +24,32 @@ struct Sent {
     events_acknowledged: BTreeSet<u32>,
     updates: Vec<u32>,
     updates_acknowledged: Vec<u32>,
+    /// Profiles of one property, their number.
+    profiles: BTreeMap<u32, Fate>,
+}
+
+/// What is known of a profile that was made and then deleted by token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    Made,
+    Deleted,
+    Restored,
+    /// The power went before an answer came.
+    Unknown,
+}
+
+const NOW: Timestamp = Timestamp(5);
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime")
+}
+
+fn profile(number: u32) -> String {
+    format!("q{number}")
+}
+
+fn properties(number: u32) -> Properties {
+    Properties::from_iter([("number".to_owned(), Value::from(i64::from(number)))])
 }
 
 impl Sent {
@@ -46,9 +75,30 @@ impl Sent {
         }
     }
 
+    async fn send_profile(&mut self, store: &Store, ends: Fate) {
+        let number = self.number();
+        for (op, fate) in [(ProfileOp::Set(properties(number)), Fate::Made), (ProfileOp::Delete, Fate::Deleted)] {
+            self.profiles.insert(number, Fate::Unknown);
+            let update = ProfileUpdate { key: ProfileKey::User(profile(number)), op, ..update(number) };
+            if store.append_profiles(PROJECT, vec![update]).await.is_err() {
+                return;
+            }
+            self.profiles.insert(number, fate);
+            if fate == ends {
+                return;
+            }
+        }
+    }
+
+    async fn restore(&mut self, store: &Store) {
+        let outcome = store.restore_profiles(PROJECT, NOW, None, NOW).await;
+        let fate = if outcome.is_ok() { Fate::Restored } else { Fate::Unknown };
+        self.profiles.values_mut().filter(|known| **known == Fate::Deleted).for_each(|known| *known = fate);
+    }
+
     /// Appends of several sizes, seals, compactions and a restart. What fails, fails because the power is gone.
     fn run(&mut self, open: &dyn Fn() -> Option<Store>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let runtime = runtime();
         for life in 0..2 {
             let Some(store) = open() else { return };
             runtime.block_on(async {
@@ -57,9 +107,13 @@ impl Sent {
                     self.send_events(&store, 3, 2000).await;
                     self.send_updates(&store, 2).await;
                     self.send_events(&store, 2, 5000 * (round % 3)).await;
+                    self.send_profile(&store, if round == 6 { Fate::Made } else { Fate::Deleted }).await;
                     let _ = store.pack_now();
                     let _ = store.seal_now();
                     self.send_events(&store, 1, 10).await;
+                    if round % 5 == 4 {
+                        self.restore(&store).await;
+                    }
                     if round % 4 == 3 {
                         let _ = store.compact_now();
                     }
@@ -86,6 +140,24 @@ impl Sent {
         assert!(lost.is_empty(), "{case}: acknowledged profile changes are lost: {lost:?}");
         assert!(list.windows(2).all(|pair| pair[0] < pair[1]), "{case}: profile changes are out of order or twice: {list:?}");
         assert!(list.iter().all(|number| self.updates.contains(number)), "{case}: a profile change was invented");
+        let found = || -> BTreeMap<String, Profile> {
+            let snapshot = store.snapshot(PROJECT).expect("it opened");
+            snapshot.profiles(&ProfileKind::Users).expect("it reads").into_iter().collect()
+        };
+        let before = found();
+        for (number, fate) in &self.profiles {
+            let is_there = before.contains_key(&profile(*number));
+            let is_wanted = matches!(fate, Fate::Made | Fate::Restored);
+            assert!(is_there == is_wanted || *fate == Fate::Unknown, "{case}: profile {number} is {fate:?}, found: {is_there}");
+        }
+        runtime().block_on(store.restore_profiles(PROJECT, NOW, None, NOW)).unwrap_or_else(|error| panic!("{case}: {error}"));
+        let after = found();
+        for (number, fate) in &self.profiles {
+            match after.get(&profile(*number)) {
+                Some(profile) => assert_eq!(profile.properties, properties(*number), "{case}: profile {number} was {fate:?}"),
+                None => assert_eq!(*fate, Fate::Unknown, "{case}: profile {number} does not come back"),
+            }
+        }
     }
 }
 
@@ -140,9 +212,8 @@ fn after_a_failed_sync_nothing_is_acknowledged_until_the_store_is_opened_again()
     let (dir, disk) = (directory(), SimulatedDisk::new());
     let metastore = metastore(dir.path());
     let mut sent = Sent::default();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let store = Store::open(options(dir.path(), Arc::new(disk.clone())), metastore.clone()).expect("it opens");
-    runtime.block_on(async {
+    runtime().block_on(async {
         sent.send_events(&store, 3, 0).await;
         disk.fail_syncs(true);
         sent.send_events(&store, 3, 0).await;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use common::{PROJECT, directory, metastore, options};
+use model::profile::Folded;
 use model::value::Properties;
 use model::{Profile, ProfileKey, ProfileOp, ProfileUpdate, Timestamp, Value};
 use store::disk::RealDisk;
@@ -26,7 +27,8 @@ fn update(number: u32, draw: u32) -> ProfileUpdate {
     };
     // Some operations come twice.
     let dedup_id = draw.is_multiple_of(3).then(|| (number / 2).to_string());
-    ProfileUpdate { key, op, time: Timestamp(i64::from(number)), ignore_time: draw.is_multiple_of(2), dedup_id, authenticated: false }
+    let (time, ignore_time) = (Timestamp(i64::from(number)), draw.is_multiple_of(2));
+    ProfileUpdate { key, op, time, received_at: time, ignore_time, dedup_id, authenticated: false }
 }
 
 #[test]
@@ -34,7 +36,7 @@ fn profiles_are_what_their_operations_fold_to() {
     let dir = directory();
     let store = Store::open(options(dir.path(), Arc::new(RealDisk)), metastore(dir.path())).expect("it opens");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let mut expected: BTreeMap<ProfileKey, (Option<Profile>, Vec<String>)> = BTreeMap::new();
+    let mut expected: BTreeMap<ProfileKey, (Folded, Vec<String>)> = BTreeMap::new();
     let (mut number, mut draw) = (0, 1_u32);
     for round in 0..80 {
         let updates: Vec<ProfileUpdate> = (0..150)
@@ -45,14 +47,14 @@ fn profiles_are_what_their_operations_fold_to() {
             })
             .collect();
         for update in &updates {
-            let (profile, seen) = expected.entry(update.key.clone()).or_default();
+            let (folded, seen) = expected.entry(update.key.clone()).or_default();
             if let Some(id) = &update.dedup_id {
                 if seen.contains(id) {
                     continue;
                 }
                 seen.push(id.clone());
             }
-            *profile = Profile::fold(profile.take(), update);
+            folded.apply(update);
         }
         runtime.block_on(store.append_profiles(PROJECT, updates)).expect("it is stored");
         if round % 4 != 3 {
@@ -68,16 +70,16 @@ fn profiles_are_what_their_operations_fold_to() {
             let wanted: Vec<(String, Profile)> = expected
                 .iter()
                 .filter(|(key, _)| is_user(key) == of_users)
-                .filter_map(|(key, (profile, _))| {
+                .filter_map(|(key, (folded, _))| {
                     let (ProfileKey::User(id) | ProfileKey::Group { id, .. }) = key;
-                    Some((id.clone(), profile.clone()?))
+                    Some((id.clone(), folded.profile.clone()?))
                 })
                 .collect();
             assert!(wanted.len() > 10, "there are some");
             assert!(snapshot.profiles(&kind).expect("it reads") == wanted, "round {round}: the profiles of {kind:?} differ");
         }
-        for (key, (profile, _)) in expected.iter().step_by(97) {
-            assert_eq!(snapshot.profile(key).expect("it reads"), *profile, "round {round}: {key:?}");
+        for (key, (folded, _)) in expected.iter().step_by(97) {
+            assert_eq!(snapshot.profile(key).expect("it reads"), folded.profile, "round {round}: {key:?}");
         }
         assert_eq!(snapshot.profile(&ProfileKey::User("nobody".to_owned())).expect("it reads"), None);
     }

@@ -8,9 +8,22 @@ use crate::body::{PROFILE_VALUE_BYTES_MAX, RECORD_BYTES_MAX};
 use crate::json;
 use crate::track::{Record, Rejection, text_of, time_of};
 
+/// How the records of a request are read.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// `/groups` rather than `/engage`.
+    pub groups: bool,
+    /// Beyond the public token.
+    pub authenticated: bool,
+    /// The time of receipt.
+    pub now: Timestamp,
+    /// Records are measured: one of them may be too long.
+    pub is_long: bool,
+}
+
 /// Reads one record, which may hold several operations.
-/// `is_long` says that it may be longer than a record may be.
-pub fn updates(index: usize, record: &Value, groups: bool, is_long: bool, now: Timestamp) -> Record<Vec<ProfileUpdate>> {
+pub fn updates(index: usize, record: &Value, rules: Rules) -> Record<Vec<ProfileUpdate>> {
+    let Rules { groups, authenticated, now, is_long } = rules;
     let refused = |field: &str, message: &str, verbose: &'static str| {
         let message = format!("'{field}' is invalid: {message}");
         Record::Refused(Rejection { index, insert_id: String::new(), field: field.to_owned(), message, verbose })
@@ -53,7 +66,8 @@ pub fn updates(index: usize, record: &Value, groups: bool, is_long: bool, now: T
         }
         // Several operations of one record are told apart, so that a resend of the record repeats none of them.
         let dedup_id = dedup_id.as_ref().map(|id| format!("{id}{name}"));
-        updates.push(ProfileUpdate { key: key.clone(), op, time, ignore_time: flag("$ignore_time"), dedup_id, authenticated: false });
+        let (key, ignore_time) = (key.clone(), flag("$ignore_time"));
+        updates.push(ProfileUpdate { key, op, time, received_at: now, ignore_time, dedup_id, authenticated });
     }
     if updates.is_empty() {
         return refuse("$set", "data, missing or empty");
@@ -85,4 +99,37 @@ fn operation(name: &str, argument: &Value) -> Option<ProfileOp> {
         "$delete" => ProfileOp::Delete,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(authenticated: bool, sent: &[(&str, Value)]) -> Vec<ProfileUpdate> {
+        let ids = [("$token", Value::from("t")), ("$distinct_id", Value::from("u"))];
+        let record = ids.iter().chain(sent).map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let rules = Rules { groups: false, authenticated, now: Timestamp(2_000), is_long: false };
+        match updates(0, &Value::Object(record.collect()), rules) {
+            Record::Good { item, .. } => item,
+            _ => panic!("it is good"),
+        }
+    }
+
+    #[test]
+    fn an_update_says_who_wrote_it() {
+        assert!(!check(false, &[("$delete", Value::from(""))])[0].authenticated);
+        assert!(check(true, &[("$delete", Value::from(""))])[0].authenticated);
+    }
+
+    #[test]
+    fn the_time_of_receipt_is_the_servers() {
+        let update = &check(false, &[("$time", Value::from(1)), ("$delete", Value::from(""))])[0];
+        assert_eq!((update.time, update.received_at), (Timestamp(1_000), Timestamp(2_000)));
+    }
+
+    #[test]
+    fn no_record_restores() {
+        let sent = [("$restore", Value::from(0)), ("$set", Value::Object(Properties::default()))];
+        assert!(check(true, &sent).iter().all(|update| matches!(update.op, ProfileOp::Set(_))));
+    }
 }

@@ -58,6 +58,7 @@ pub fn update(number: u32) -> ProfileUpdate {
         key: ProfileKey::User("p".to_owned()),
         op: ProfileOp::Append(Properties::from_iter([("list".to_owned(), Value::from(i64::from(number)))])),
         time: Timestamp(5),
+        received_at: Timestamp(5),
         ignore_time: true,
         dedup_id: None,
         authenticated: false,
