@@ -6,7 +6,8 @@ use model::network::Networks;
 use model::{AccessRight, AccountId, ProjectId, Role, Timestamp};
 
 use crate::projects::{self, Project};
-use crate::{Metastore, Result, Secret};
+use crate::secret::scannable_in;
+use crate::{Metastore, Result, Secret, sha256};
 
 /// Whether a key takes the legacy MD5 signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,12 +135,29 @@ pub struct CredentialTable {
     pub keys: HashMap<String, KeyEntry>,
     /// Secret by its SHA-256.
     pub secrets: HashMap<[u8; 32], SecretEntry>,
+    /// User name of a service account by the SHA-256 of its secret.
+    pub service_secrets: HashMap<[u8; 32], String>,
+    /// Lengths of live secrets that have no prefix and checksum, a bit each.
+    unscannable: u128,
     /// Service account by username.
     pub service_accounts: HashMap<String, ServiceAccountEntry>,
     /// Bearer token by its SHA-256.
     pub bearer_tokens: HashMap<[u8; 32], BearerEntry>,
     /// What an account is in a project.
     pub members: HashMap<(AccountId, ProjectId), Role>,
+}
+
+/// A live secret that was found where it does not belong.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Leaked {
+    /// The project it opens; none for a person's bearer token.
+    pub project: Option<ProjectId>,
+    /// Which credential, never its value.
+    pub credential: String,
+}
+
+fn lives(revoked_at: Option<Timestamp>, expires_at: Option<Timestamp>, now: Timestamp) -> bool {
+    revoked_at.is_none() && expires_at.is_none_or(|at| at > now)
 }
 
 impl KeyEntry {
@@ -159,29 +177,59 @@ impl CredentialTable {
         self.tokens.get(token).filter(|entry| entry.ends_at.is_none_or(|at| at > now)).map(|entry| entry.project)
     }
 
+    /// The live secret or bearer token inside a text that is not for secrets.
+    pub fn leaked(&self, text: &str, now: Timestamp) -> Option<Leaked> {
+        if let Some(found) = scannable_in(text).find_map(|secret| self.live_secret(secret, now)) {
+            return Some(found);
+        }
+        let may_be_one = |piece: &str| (1..=128).contains(&piece.len()) && self.unscannable & 1 << (piece.len() - 1) != 0;
+        if self.unscannable == 0 {
+            return None;
+        }
+        // Imported ones bear no mark: only their length tells which texts are worth a look, whole or as a word of a longer one.
+        let is_word = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '-';
+        let words = text.split(|char| !is_word(char)).filter(|word| word.len() < text.len());
+        std::iter::once(text).chain(words).filter(|piece| may_be_one(piece)).find_map(|piece| self.live_secret(piece, now))
+    }
+
+    fn live_secret(&self, text: &str, now: Timestamp) -> Option<Leaked> {
+        let hash = sha256(text.as_bytes());
+        if let Some(key) = self.secrets.get(&hash).and_then(|secret| self.keys.get(&secret.api_key)).filter(|key| key.is_live(now)) {
+            return Some(Leaked { project: Some(key.project), credential: format!("key {}", key.key_id) });
+        }
+        if let Some(name) = self.service_secrets.get(&hash) {
+            let account = self.service_accounts.get(name).filter(|account| lives(account.revoked_at, account.expires_at, now))?;
+            return Some(Leaked { project: Some(account.project), credential: format!("service account {name}") });
+        }
+        let token = self.bearer_tokens.get(&hash).filter(|token| lives(token.revoked_at, token.expires_at, now))?;
+        Some(Leaked { project: None, credential: format!("bearer token {} of account {}", token.id, token.account) })
+    }
+
     /// Whose a live bearer token is.
     pub fn account_of_bearer(&self, sha256: &[u8; 32], now: Timestamp) -> Option<AccountId> {
         let token = self.bearer_tokens.get(sha256)?;
-        (token.revoked_at.is_none() && token.expires_at.is_none_or(|at| at > now)).then_some(token.account)
+        lives(token.revoked_at, token.expires_at, now).then_some(token.account)
     }
 
     /// Whether a credential that was proved before still opens the project.
     pub fn is_live(&self, credential: &Credential, project: ProjectId, now: Timestamp) -> bool {
-        let lives =
-            |revoked_at: Option<Timestamp>, expires_at: Option<Timestamp>| revoked_at.is_none() && expires_at.is_none_or(|at| at > now);
         self.projects.get(&project).is_some_and(|project| project.suspended_at.is_none())
             && match credential {
                 Credential::Key(api_key) => self.keys.get(api_key).is_some_and(|key| key.is_live(now)),
                 Credential::ServiceAccount(user) => {
-                    self.service_accounts.get(user).is_some_and(|account| lives(account.revoked_at, account.expires_at))
+                    self.service_accounts.get(user).is_some_and(|account| lives(account.revoked_at, account.expires_at, now))
                 }
                 Credential::Member(account) => self.members.contains_key(&(*account, project)),
-                Credential::Bearer(hash) => self
-                    .bearer_tokens
-                    .get(hash)
-                    .is_some_and(|token| lives(token.revoked_at, token.expires_at) && self.members.contains_key(&(token.account, project))),
+                Credential::Bearer(hash) => self.bearer_tokens.get(hash).is_some_and(|token| {
+                    lives(token.revoked_at, token.expires_at, now) && self.members.contains_key(&(token.account, project))
+                }),
             }
     }
+}
+
+/// The bit of a length; none for 0.
+fn length_bit(chars: i64) -> u128 {
+    if (1..=128).contains(&chars) { 1 << (chars - 1) } else { 0 }
 }
 
 impl Metastore {
@@ -228,7 +276,7 @@ impl Metastore {
             let mut found = read.prepare(
                 "SELECT keys.id, keys.project_id, keys.api_key, keys.secret_sha256, keys.secret_sealed, keys.rights, keys.legacy,
                         keys.lifetime_max_ms, keys.expires_at, keys.revoked_at, projects.wrapped_data_key, keys.networks, keys.retires_at,
-                        keys.legacy_since
+                        keys.legacy_since, keys.secret_chars
                  FROM keys JOIN projects ON projects.id = keys.project_id",
             )?;
             let mut rows = found.query([])?;
@@ -248,6 +296,9 @@ impl Metastore {
                     }
                 };
                 let revoked_at = row.get::<_, Option<i64>>(9)?.map(Timestamp);
+                if revoked_at.is_none() {
+                    table.unscannable |= length_bit(row.get(14)?);
+                }
                 table.secrets.insert(row.get(3)?, SecretEntry { api_key: api_key.clone(), project });
                 let entry = KeyEntry {
                     key_id: row.get(0)?,
@@ -264,8 +315,8 @@ impl Metastore {
                 };
                 table.keys.insert(api_key, entry);
             }
-            let mut found =
-                read.prepare("SELECT project_id, username, role, secret_sha256, expires_at, revoked_at FROM service_accounts")?;
+            let mut found = read
+                .prepare("SELECT project_id, username, role, secret_sha256, expires_at, revoked_at, secret_chars FROM service_accounts")?;
             let mut rows = found.query([])?;
             while let Some(row) = rows.next()? {
                 let role: String = row.get(2)?;
@@ -276,6 +327,10 @@ impl Metastore {
                     expires_at: row.get::<_, Option<i64>>(4)?.map(Timestamp),
                     revoked_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
                 };
+                if entry.revoked_at.is_none() {
+                    table.unscannable |= length_bit(row.get(6)?);
+                }
+                table.service_secrets.insert(entry.secret_sha256, row.get(1)?);
                 table.service_accounts.insert(row.get(1)?, entry);
             }
         }

@@ -10,7 +10,7 @@ use crate::credentials::Legacy;
 use crate::envelope::DataKey;
 use crate::members::{require_admin, require_owner};
 use crate::projects::SignatureLifetime;
-use crate::secret::{has_valid_checksum, is_weak, new_hex32, new_secret};
+use crate::secret::{has_valid_checksum, is_weak, new_hex32, new_secret, unscannable_chars};
 use crate::{MetaError, Metastore, Result, Secret, bump_epoch, sha256};
 
 /// An API key with its secret, as shown to an owner.
@@ -149,8 +149,8 @@ pub(crate) fn insert(change: &Transaction<'_>, new: &Insert<'_>) -> Result<KeyPa
     let NewKey { name, rights, networks, legacy, expires_at, signature_lifetime } = new.settings;
     change.execute(
         "INSERT INTO keys (project_id, api_key, secret_sha256, secret_sealed, name, rights, networks, legacy, weak, scannable,
-             lifetime_max_ms, created_by, created_at, expires_at, legacy_since)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $13)",
+             lifetime_max_ms, created_by, created_at, expires_at, legacy_since, secret_chars)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $13, $15)",
         rusqlite::params![
             new.project.0,
             &api_key,
@@ -166,6 +166,7 @@ pub(crate) fn insert(change: &Transaction<'_>, new: &Insert<'_>) -> Result<KeyPa
             new.created_by.map(|account| account.0),
             new.now.0,
             expires_at.map(|at| at.0),
+            unscannable_chars(api_secret.expose()) as i64,
         ],
     )?;
     Ok(KeyPair { api_key, api_secret })

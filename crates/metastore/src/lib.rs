@@ -37,7 +37,7 @@ pub use accounts::{Account, PASSWORD_CHARS_MIN};
 pub use audit::{Actor, AuditCheck, AuditRow, By};
 pub use bearer_tokens::BearerTokenRow;
 pub use callers::{Caller, CallerKey, Outcome};
-pub use credentials::{BearerEntry, Credential, CredentialTable, KeyEntry, Legacy, SecretEntry, ServiceAccountEntry, TokenEntry};
+pub use credentials::{BearerEntry, Credential, CredentialTable, KeyEntry, Leaked, Legacy, SecretEntry, ServiceAccountEntry, TokenEntry};
 pub use error::MetaError;
 pub use invitations::{Invitation, Invited};
 pub use keys::{KeyPair, KeyRow, NewKey};

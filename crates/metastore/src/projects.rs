@@ -356,6 +356,15 @@ impl Metastore {
         self.finish(change, &[])
     }
 
+    /// Notes that profiles are restored, before they are. Admins may.
+    pub fn note_profiles_restore(&self, project: ProjectId, detail: &str, by: &By) -> Result<()> {
+        let mut connection = self.lock();
+        let change = connection.transaction()?;
+        require_admin(&change, project, by, "restore profiles")?;
+        audit::append(&change, by, Some(project), "profiles restore", detail)?;
+        self.finish(change, &[])
+    }
+
     /// Gives an organisation a name. Operators may.
     pub fn name_organization(&self, id: OrganizationId, name: &str, by: &By) -> Result<()> {
         check_name(name)?;

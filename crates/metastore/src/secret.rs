@@ -113,6 +113,25 @@ pub fn has_valid_checksum(text: &str) -> bool {
         .is_some_and(|(digits, sum)| digits.len() == 30 && checksum(digits) == sum)
 }
 
+/// How long a secret with prefix and checksum is.
+const SCANNABLE_CHARS: usize = 42;
+
+/// The secret with prefix and checksum that begins at the start of a text.
+fn scannable_at(text: &str) -> Option<&str> {
+    text.get(..SCANNABLE_CHARS).filter(|piece| has_valid_checksum(piece))
+}
+
+/// Every secret with prefix and checksum inside a text.
+pub(crate) fn scannable_in(text: &str) -> impl Iterator<Item = &str> {
+    let places = if text.len() < SCANNABLE_CHARS { "" } else { text }.match_indices("slc");
+    places.filter_map(|(at, _)| scannable_at(&text[at..]))
+}
+
+/// The length of a secret that scanners do not recognise; 0 for one that they do.
+pub(crate) fn unscannable_chars(secret: &str) -> usize {
+    if has_valid_checksum(secret) { 0 } else { secret.len() }
+}
+
 fn checksum(digits: &str) -> String {
     let mut rest = crc32fast::hash(digits.as_bytes());
     let mut sum = [b'0'; 6];
@@ -156,6 +175,15 @@ mod tests {
         bent.pop();
         bent.push(last);
         assert!(!has_valid_checksum(&bent));
+    }
+
+    #[test]
+    fn a_secret_is_found_inside_a_text() {
+        let secret = new_secret();
+        let text = format!("https://é.example/?key={}&slc=slcs_x", secret.expose());
+        assert_eq!(scannable_in(&text).collect::<Vec<_>>(), [secret.expose()]);
+        assert_eq!(secret.expose().len(), SCANNABLE_CHARS);
+        assert_eq!(scannable_in(&secret.expose()[1..]).count() + scannable_in("slcs_").count(), 0);
     }
 
     #[test]

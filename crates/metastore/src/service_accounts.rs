@@ -5,7 +5,7 @@ use rusqlite::OptionalExtension;
 
 use crate::audit::{self, By};
 use crate::members::require_admin;
-use crate::secret::{check_imported, new_secret, random};
+use crate::secret::{check_imported, new_secret, random, unscannable_chars};
 use crate::{MetaError, Metastore, Result, Secret, bump_epoch, sha256};
 
 /// A service account as a list shows it.
@@ -68,8 +68,9 @@ impl Metastore {
             return Err(MetaError::Taken("username"));
         }
         change.execute(
-            "INSERT INTO service_accounts (project_id, username, name, role, secret_sha256, created_by, created_at, expires_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO service_accounts (project_id, username, name, role, secret_sha256, created_by, created_at, expires_at,
+                 secret_chars)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             (
                 project.0,
                 &username,
@@ -79,6 +80,7 @@ impl Metastore {
                 by.account_id().map(|account| account.0),
                 by.at.0,
                 new.expires_at.map(|at| at.0),
+                unscannable_chars(secret.expose()) as i64,
             ),
         )?;
         audit::append(&change, by, Some(project), "service account create", &format!("{username}: {}", new.role.as_str()))?;

@@ -17,8 +17,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 
 use crate::app::App;
 use crate::commands::{
-    Account, Audit, BearerToken, Command, Credentials, Invitation, Kek, Key, Member, On, Project, ProjectSet, ServiceAccount, Ticket,
-    Transfer,
+    Account, Audit, BearerToken, Command, Credentials, Invitation, Kek, Key, Member, On, Profiles, Project, ProjectSet, ServiceAccount,
+    Ticket, Transfer,
 };
 use crate::views::{self, DONE, KeyPair};
 use crate::{backup, clock, routes};
@@ -157,6 +157,7 @@ impl Work<'_> {
                 AuditCheck::Cut(id) => Err(MetaError::Invalid(format!("the audit log was cut or rewritten: row {id} is gone or another"))),
             },
             Command::Kek(Kek::Rotate) => Ok(json!({ "data_keys": self.metastore.rotate_wrapping_key(&self.console())? })),
+            Command::Profiles(_) => Err(MetaError::Invalid("profiles are restored on a running server: start it first".to_owned())),
             Command::Backup { .. } => Err(MetaError::Invalid("a backup needs the data directory".to_owned())),
             Command::Status => Ok(json!({ "running": false })),
         }
@@ -509,6 +510,17 @@ fn answer(dir: &Path, app: &App, line: &str) -> Value {
             return refused(
                 "a value under 32 characters can be guessed; say --allow-weak to take it beyond loopback all the same".to_owned(),
             );
+        }
+        Command::Profiles(Profiles::Restore { on, since, distinct_ids }) => {
+            let work = Work { metastore: &app.metastore, now: clock::now(), base: &app.base };
+            let restored = work.on(on).and_then(|(project, by)| {
+                let since = views::instant(since.as_deref())?.unwrap_or(Timestamp(0));
+                app.restore_profiles(project, since, distinct_ids, &by)
+            });
+            return match restored {
+                Ok(profiles) => json!({ "ok": { "profiles": profiles } }),
+                Err(error) => refused(error.to_string()),
+            };
         }
         // What was counted until now belongs to the answer.
         Command::Credentials(_) | Command::Ticket(_) => {

@@ -1,16 +1,20 @@
 //! What every handler shares.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-use metastore::{CredentialTable, Metastore};
-use model::{ProjectId, Timestamp};
+use metastore::{By, CredentialTable, Leaked, Metastore};
+use model::{ProfileKey, ProjectId, Timestamp};
 use query::Engine;
 use store::Store;
 
 use crate::callers::Callers;
+use crate::clock;
 use crate::config::Settings;
+use crate::gate::Quotas;
+use crate::leaks::{Leaks, Place};
 use crate::mail::Mailer;
 use crate::queue::Queues;
 use crate::throttle::Throttle;
@@ -28,6 +32,8 @@ pub(crate) struct App {
     pub exports: Queues,
     pub mailer: Mailer,
     pub throttle: Throttle,
+    pub quotas: Quotas,
+    pub leaks: Leaks,
     /// Operations of the management API that may run now.
     pub operations: Arc<tokio::sync::Semaphore>,
     /// Passwords that may be hashed now.
@@ -66,6 +72,8 @@ impl App {
     ) -> Result<Self, metastore::MetaError> {
         let given = settings.listen.public_url.trim_end_matches('/');
         let credentials = RwLock::new(Arc::new(metastore.credentials()?));
+        let day = clock::now().0.div_euclid(model::time::DAY_MS);
+        let quotas = Quotas::new(day, metastore.usage(day)?);
         let queries = Queues::new(settings.queries.concurrent_max, settings.queries.wait_max());
         let exports = Queues::new(settings.queries.exports_max, settings.queries.wait_max());
         Ok(Self {
@@ -79,6 +87,8 @@ impl App {
             settings,
             mailer,
             throttle: Throttle::default(),
+            quotas,
+            leaks: Leaks::default(),
             operations: Arc::new(tokio::sync::Semaphore::new(crate::api::RUNNING_MAX)),
             hashing: Arc::new(tokio::sync::Semaphore::new(crate::api::HASHING_MAX)),
             queries,
@@ -109,12 +119,10 @@ impl App {
         Ok(())
     }
 
-    /// Whether an API secret stands where a token should; its owner must know that it went out into the open.
-    pub(crate) fn is_secret(&self, table: &CredentialTable, token: &str) -> bool {
-        let Some(secret) = table.secrets.get(&metastore::sha256(token.as_bytes())) else { return false };
+    /// Keeps in mind that a live secret went out into the open, for its owner to know.
+    pub(crate) fn note_leak(&self, leaked: Leaked, place: Place, address: IpAddr, now: Timestamp) {
         self.counts.leaked_secrets.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(project.id = %secret.project, "an API secret was sent in the place of the project token: reset it");
-        true
+        self.leaks.note(leaked, place, address, now);
     }
 
     /// The project of a token, and a count where the token was reset and still takes events.
@@ -124,6 +132,21 @@ impl App {
             self.callers.note_alias(token);
         }
         Some(project)
+    }
+
+    /// Brings back what the public took from profiles; returns how many got something back. Blocks: not for a thread of the runtime.
+    pub(crate) fn restore_profiles(
+        &self,
+        project: ProjectId,
+        since: Timestamp,
+        distinct_ids: &[String],
+        by: &By,
+    ) -> Result<u64, metastore::MetaError> {
+        self.metastore.note_profiles_restore(project, &format!("from {}", crate::views::shown(since)), by)?;
+        let only: Vec<ProfileKey> = distinct_ids.iter().cloned().map(ProfileKey::User).collect();
+        let restoring = self.store.restore_profiles(project, since, Some(only).filter(|only| !only.is_empty()), by.at);
+        let restored = tokio::runtime::Handle::current().block_on(restoring);
+        restored.map(|restored| restored.profiles).map_err(|error| metastore::MetaError::Invalid(error.to_string()))
     }
 
     /// Counts an event whose token nobody owns.

@@ -17,6 +17,7 @@ use crate::api::{Cookie, is_same_origin};
 use crate::app::App;
 use crate::config::Proxies;
 use crate::ingest::Unread;
+use crate::leaks;
 use crate::listen::{AsSent, Peer};
 use crate::queue::Place;
 use crate::{clock, compress, ingest};
@@ -175,9 +176,15 @@ impl FromRequest<Arc<App>> for ReadAccess {
         })?;
         let params = Params::parse(uri.query().unwrap_or_default(), Some(&body[..]).filter(|body| !body.is_empty()));
         drop(body);
-        let (names, right) = crate::routes::knows(uri.path());
-        let table = app.credentials();
         let (client, now) = (Client::of(&parts, &app.settings.listen.trusted_proxies), clock::now());
+        let table = app.credentials();
+        if let Some(leaked) = leaks::in_params(&table, &params, now) {
+            let in_url = leaks::in_params(&table, &Params::parse(uri.query().unwrap_or_default(), None), now).is_some();
+            let place = if in_url { leaks::Place::Url } else { leaks::Place::Body };
+            app.note_leak(leaked, place, client.address, now);
+            return Err(error(400, &shown, place.refusal()));
+        }
+        let (names, right) = crate::routes::knows(uri.path());
         let session = session_of(app, &client, &parts.headers, &params, now).await?;
         let proof = match &session {
             Some(session) => member(&table, &client, session, params.filled("project_id"), right),
@@ -529,6 +536,38 @@ pub(crate) struct Writer {
     pub by: Option<Use>,
 }
 
+impl Writer {
+    /// Whoever has the token and nothing else.
+    pub(crate) const PUBLIC: Self = Self { project: None, authenticated: false, by: None };
+
+    fn authenticated(proof: Proof) -> Self {
+        Self { project: Some(proof.project), authenticated: true, by: Some(proof.by) }
+    }
+}
+
+/// Proves a writer where the token alone is enough: whoever shows no credential is the public.
+pub(crate) fn prove_writer(
+    table: &CredentialTable,
+    client: &Client,
+    headers: &HeaderMap,
+    project_id: Option<&str>,
+    right: AccessRight,
+    now: Timestamp,
+) -> Result<Writer, Refusal> {
+    if let Some(token) = bearer(headers) {
+        return bearer_of(table, client, token, project_id, right, now).map(Writer::authenticated);
+    }
+    match basic(headers) {
+        None => Ok(Writer::PUBLIC),
+        Some(Basic::Secret(secret)) => secret_of(table, client, &secret, project_id, right, now).map(Writer::authenticated),
+        Some(Basic::Account(user, secret)) => {
+            let own = table.service_accounts.get(&user).map(|account| account.project.to_string());
+            let project_id = project_id.or(own.as_deref());
+            account(table, client, &user, &secret, project_id, Some(right), now).map(Writer::authenticated)
+        }
+    }
+}
+
 /// Proves a writer of `/import`. `options` may come from the query or from the form body.
 pub(crate) fn prove_import(
     table: &CredentialTable,
@@ -539,15 +578,20 @@ pub(crate) fn prove_import(
     now: Timestamp,
 ) -> Result<Writer, Refusal> {
     const RIGHT: AccessRight = AccessRight::Import;
-    let authenticated = |proof: Proof| Writer { project: Some(proof.project), authenticated: true, by: Some(proof.by) };
-    let public = |project, by| Writer { project: Some(project), authenticated: false, by };
+    let public = |project: ProjectId, by| {
+        let needs_secret = table.projects.get(&project).is_some_and(|project| project.token_options.backfill_needs_secret);
+        if needs_secret {
+            return Err(Refusal::new(403, "this project takes imports with a secret or a service account only"));
+        }
+        Ok(Writer { project: Some(project), authenticated: false, by })
+    };
     if let Some(token) = bearer(headers) {
-        return bearer_of(table, client, token, project_id, RIGHT, now).map(authenticated);
+        return bearer_of(table, client, token, project_id, RIGHT, now).map(Writer::authenticated);
     }
     match basic(headers) {
         Some(Basic::Secret(value)) => match table.project_of_token(&value, now) {
-            Some(project) => Ok(public(project, None)),
-            None => secret_of(table, client, &value, project_id, RIGHT, now).map(authenticated),
+            Some(project) => public(project, None),
+            None => secret_of(table, client, &value, project_id, RIGHT, now).map(Writer::authenticated),
         },
         Some(Basic::Account(user, secret)) => match account(table, client, &user, &secret, project_id, None, now) {
             Err(Refusal { status: 400, .. }) => Err(Refusal::new(401, BAD_SECRET)),
@@ -555,12 +599,12 @@ pub(crate) fn prove_import(
             Ok(_) if table.service_accounts.get(&user).is_some_and(|account| !account.role.rights().contains(&RIGHT)) => {
                 Err(Refusal::new(403, "the service account needs the role admin or owner to import"))
             }
-            other => other.map(authenticated),
+            other => other.map(Writer::authenticated),
         },
         None => match api_key.and_then(|key| table.keys.get(key)) {
             Some(key) => match key.dead_since(now) {
                 Some(at) => Err(revoked(at, key_use(key, "api_key"))),
-                None => Ok(public(key.project, Some(key_use(key, "api_key")))),
+                None => public(key.project, Some(key_use(key, "api_key"))),
             },
             None => Err(Refusal::new(401, "Invalid credentials")),
         },

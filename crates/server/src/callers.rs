@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use metastore::CallerKey;
-use model::Timestamp;
+use metastore::{CallerKey, Outcome};
+use model::time::DAY_MS;
+use model::{ProjectId, Timestamp};
 use tokio::sync::watch;
 
 use crate::app::App;
+use crate::auth::SIGNATURE;
 use crate::clock;
 
 /// Calls that were not written yet.
@@ -17,6 +19,8 @@ pub(crate) struct Callers {
     calls: Mutex<HashMap<CallerKey, (Timestamp, i64)>>,
     /// Events by the old token that they came by.
     alias_events: Mutex<HashMap<String, i64>>,
+    /// The day on which the audit log last told of a key's legacy signature.
+    legacy_noted: Mutex<HashMap<(ProjectId, String), i64>>,
 }
 
 /// Ways of calling that are held between two writes; more are not told apart.
@@ -47,9 +51,29 @@ impl Callers {
         let calls: Vec<_> = calls.into_iter().map(|(caller, (at, count))| (caller, at, count)).collect();
         if !calls.is_empty() {
             app.metastore.add_callers(&calls, clock::now())?;
+            self.note_legacy(app, &calls)?;
         }
         if !events.is_empty() {
             app.metastore.add_alias_events(&events.into_iter().collect::<Vec<_>>(), clock::now())?;
+        }
+        app.leaks.write(&app.metastore)?;
+        let (day, bytes) = app.quotas.of_day(clock::now());
+        if !bytes.is_empty() {
+            app.metastore.set_usage(day, &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Notes in the audit log, once a day and key, that somebody still signs as of old.
+    fn note_legacy(&self, app: &App, calls: &[(CallerKey, Timestamp, i64)]) -> Result<(), metastore::MetaError> {
+        let mut noted = self.legacy_noted.lock().unwrap_or_else(PoisonError::into_inner);
+        for (caller, at, _) in calls.iter().filter(|(caller, ..)| caller.scheme == SIGNATURE && caller.outcome == Outcome::Accepted) {
+            let day = at.0.div_euclid(DAY_MS);
+            let last = noted.insert((caller.project, caller.credential.clone()), day);
+            if last != Some(day) {
+                let (address, detail) = (&caller.address, format!("{} by {}", caller.endpoint, caller.user_agent));
+                app.metastore.note_of(&caller.credential, address, *at, Some(caller.project), "legacy signature", &detail)?;
+            }
         }
         Ok(())
     }

@@ -54,6 +54,9 @@ pub(crate) enum Command {
     /// Wishes for another project token.
     #[command(subcommand)]
     Ticket(Ticket),
+    /// Profiles of users and groups.
+    #[command(subcommand)]
+    Profiles(Profiles),
     /// The audit log.
     #[command(subcommand)]
     Audit(Audit),
@@ -455,6 +458,22 @@ pub(crate) enum Ticket {
         account: Option<String>,
         #[arg(long, default_value = "")]
         text: String,
+    },
+}
+
+#[derive(clap::Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Profiles {
+    /// Bring back what the public token deleted or unset in the last 30 days, on the running server; what was set again stays.
+    Restore {
+        #[command(flatten)]
+        on: On,
+        /// From when on: a date, an instant such as 2027-01-31T12:00:00Z, or seconds since the epoch. By default all that is kept.
+        #[arg(long)]
+        since: Option<String>,
+        /// Only these users.
+        #[arg(long, value_delimiter = ',')]
+        distinct_ids: Vec<String>,
     },
 }
 

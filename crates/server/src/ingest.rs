@@ -1,27 +1,27 @@
 //! `/track`, `/engage`, `/groups`, `/import`: read, decode, store, and only then answer.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use metastore::{CredentialTable, Outcome};
-use model::{Event, ProfileUpdate, ProjectId, Timestamp};
+use model::{AccessRight, Timestamp};
 use store::StoreError;
 use wire::body::{BodyError, Limits};
 use wire::dialect::{Endpoint, Reply, identity_refused, reply};
-use wire::track::{Record, Rejection, Rules};
-use wire::{body, engage, json, track};
+use wire::{body, track};
 
 use crate::app::App;
-use crate::auth::{self, Client, Refusal};
-use crate::clock;
+use crate::auth::{self, Client, Refusal, Writer};
+use crate::judge::{self, Judge, Judged};
+use crate::{clock, gate};
 
 const LIMITS: Limits = Limits { decoded_bytes_max: 10 * 1024 * 1024, records_max: 2000 };
 
@@ -136,26 +136,22 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     drop(unpacking);
     let now = clock::now();
     let is_long = plain.len() > INLINE_BYTES_MAX;
-    let (options, records) = aside(is_long, || body::decode_plain(query, plain, LIMITS));
+    let bytes = plain.len() as u64;
     let table = app.credentials();
     let client = Client::of(&parts, &app.settings.listen.trusted_proxies);
-    let mut writer = auth::Writer { project: None, authenticated: false, by: None };
-    if endpoint == Endpoint::Import {
-        match auth::prove_import(&table, &client, &parts.headers, options.api_key.as_deref(), options.project_id.as_deref(), now) {
-            Ok(proven) => writer = proven,
-            Err(Refusal { status, text, knocked }) => {
-                knocked.into_iter().for_each(|by| client.note(&app, by, Outcome::Revoked, parts.uri.path(), now));
-                let mut response = respond(Reply::refused(status, &text));
-                if status == 401 {
-                    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(auth::CHALLENGE));
-                }
-                return response;
-            }
-        }
+    let leaked = judge::leak_around(&table, query, &plain, now);
+    let (options, records) = aside(is_long, || body::decode_plain(query, plain, LIMITS));
+    if let Some((leaked, place)) = leaked {
+        app.note_leak(leaked, place, client.address, now);
+        return respond(match endpoint {
+            Endpoint::Import => Reply::refused(400, place.refusal()),
+            _ => reply(endpoint, &options, 0, &[], Some(&BodyError::Malformed(place.refusal().to_owned()))),
+        });
     }
-    if let Some(by) = writer.by.take() {
-        client.note(&app, by, Outcome::Accepted, parts.uri.path(), now);
-    }
+    let writer = match writer(endpoint, &app, &table, &client, &parts, &options, now) {
+        Ok(writer) => writer,
+        Err(refused) => return refused,
+    };
     let records = match records {
         Ok(records) => records,
         Err(error) => return redirected(&app, &options, respond(reply(endpoint, &options, 0, &[], Some(&error)))),
@@ -163,64 +159,22 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     if endpoint == Endpoint::Import && options.strict && records.iter().any(track::is_identity_verb) {
         return respond(identity_refused());
     }
-    let makes = Fresh { table: &table, project: writer.project, address: options.ip.then_some(client.address), now };
-    let rules = Rules {
-        import: endpoint == Endpoint::Import,
-        strict: options.strict,
-        credentialed: writer.project.is_some(),
-        authenticated: writer.authenticated,
+    let origin = gate::origin(&parts.method, &parts.headers);
+    let judge = Judge {
+        app: &app,
+        table: &table,
+        endpoint,
+        options: &options,
+        writer: &writer,
+        address: client.address,
+        origin: origin.as_deref(),
         now,
-        is_long: options.is_long,
     };
-    let (mut accepted, mut rejections) = (0, Vec::<Rejection>::new());
-    let mut events: HashMap<ProjectId, Vec<Event>> = HashMap::new();
-    let mut updates: HashMap<ProjectId, Vec<ProfileUpdate>> = HashMap::new();
-    for (index, mut record) in records.into_iter().enumerate() {
-        if options.lossy {
-            let broken = json::broken_in(&record).filter(|_| options.strict && endpoint == Endpoint::Import);
-            if let Some(property) = broken {
-                rejections.push(track::not_utf8(index, &record, property));
-                continue;
-            }
-            json::mend(&mut record);
-        }
-        if matches!(endpoint, Endpoint::Track | Endpoint::Import) {
-            match track::event(index, record, rules, &makes) {
-                Record::Good { token, item } => match writer.project.or_else(|| app.project_of_token(&table, &token, now)) {
-                    Some(project) => events.entry(project).or_default().push(item),
-                    None if app.is_secret(&table, &token) => {
-                        rejections.push(secret_in_place_of_token(index));
-                        continue;
-                    }
-                    None => app.count_unknown(&token),
-                },
-                Record::Dropped => {}
-                Record::Refused(rejection) => {
-                    rejections.push(rejection);
-                    continue;
-                }
-            }
-        } else {
-            let groups = endpoint == Endpoint::Groups;
-            let rules = engage::Rules { groups, authenticated: false, now, is_long: options.is_long };
-            match engage::updates(index, &record, rules) {
-                Record::Good { token, item } => match app.project_of_token(&table, &token, now) {
-                    Some(project) => updates.entry(project).or_default().extend(item),
-                    None if app.is_secret(&table, &token) => {
-                        rejections.push(secret_in_place_of_token(index));
-                        continue;
-                    }
-                    None => app.count_unknown(&token),
-                },
-                Record::Dropped => {}
-                Record::Refused(rejection) => {
-                    rejections.push(rejection);
-                    continue;
-                }
-            }
-        }
-        accepted += 1;
+    let judged = aside(is_long, || judge.judge(records));
+    if let Err(wait) = app.quotas.take(&judged.loads(&table, bytes), now) {
+        return over_quota(endpoint, wait);
     }
+    let Judged { events, updates, accepted, rejections, .. } = judged;
     app.counts.rejected.fetch_add(rejections.len() as u64, Ordering::Relaxed);
     for (project, events) in events {
         let count = events.len() as u64;
@@ -239,6 +193,41 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     redirected(&app, &options, respond(reply(endpoint, &options, accepted, &rejections, None)))
 }
 
+/// Who writes. `/import` asks for a credential; elsewhere one is taken where it holds, and one that does not makes nobody less than public.
+fn writer(
+    endpoint: Endpoint,
+    app: &App,
+    table: &CredentialTable,
+    client: &Client,
+    parts: &Parts,
+    options: &body::Options,
+    now: Timestamp,
+) -> Result<Writer, Response> {
+    let (headers, path, project_id) = (&parts.headers, parts.uri.path(), options.project_id.as_deref());
+    let proven = match endpoint {
+        Endpoint::Import => auth::prove_import(table, client, headers, options.api_key.as_deref(), project_id, now),
+        Endpoint::Track => auth::prove_writer(table, client, headers, project_id, AccessRight::Import, now),
+        Endpoint::Engage | Endpoint::Groups => auth::prove_writer(table, client, headers, project_id, AccessRight::ProfilesWrite, now),
+    };
+    match proven {
+        Ok(mut writer) => {
+            writer.by.take().into_iter().for_each(|by| client.note(app, by, Outcome::Accepted, path, now));
+            Ok(writer)
+        }
+        Err(Refusal { status, text, knocked }) => {
+            knocked.into_iter().for_each(|by| client.note(app, by, Outcome::Revoked, path, now));
+            if endpoint != Endpoint::Import {
+                return Ok(Writer::PUBLIC);
+            }
+            let mut response = respond(Reply::refused(status, &text));
+            if status == 401 {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(auth::CHALLENGE));
+            }
+            Err(response)
+        }
+    }
+}
+
 /// Sends the visitor on, where the request asks for it and the settings name the host.
 fn redirected(app: &App, options: &body::Options, mut response: Response) -> Response {
     if let Some(target) = options.redirect.as_deref().and_then(|target| allowed_redirect(target, &app.settings.track.redirect_hosts)) {
@@ -246,37 +235,6 @@ fn redirected(app: &App, options: &body::Options, mut response: Response) -> Res
         response.headers_mut().insert(header::LOCATION, target);
     }
     response
-}
-
-/// What is made for events that do not bring it.
-struct Fresh<'a> {
-    table: &'a CredentialTable,
-    /// The project that a credential names.
-    project: Option<ProjectId>,
-    /// The sender's address, where the request asked for it with `ip=1`.
-    address: Option<IpAddr>,
-    now: Timestamp,
-}
-
-impl track::Makes for Fresh<'_> {
-    fn insert_id(&self) -> String {
-        let mut bytes = [0u8; 16];
-        getrandom::fill(&mut bytes).expect("the operating system has randomness");
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    fn sender_id(&self, token: &str) -> Option<String> {
-        let project = self.project.or_else(|| self.table.project_of_token(token, self.now))?;
-        // Under the project's own key: no list of all addresses tells whose hash it is.
-        let key = self.table.projects.get(&project)?.hash_key.expose();
-        let hash = metastore::sha256(&[key.as_bytes(), b" address ", self.address?.to_string().as_bytes()].concat());
-        Some(hash[..16].iter().map(|byte| format!("{byte:02x}")).collect())
-    }
-}
-
-fn secret_in_place_of_token(index: usize) -> Rejection {
-    let message = "an API secret stands in the place of the project token";
-    Rejection { index, insert_id: String::new(), field: "properties.token".to_owned(), message: message.to_owned(), verbose: message }
 }
 
 /// The target of a redirect, where the settings name its host.
@@ -300,6 +258,19 @@ fn unavailable(endpoint: Endpoint, error: &StoreError) -> Response {
         }
         _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     })
+}
+
+/// A project's token brought more than its quota. Nothing of the request was taken.
+fn over_quota(endpoint: Endpoint, wait: Duration) -> Response {
+    let mut response = match endpoint {
+        Endpoint::Import => {
+            respond(Reply::refused(429, "Project exceeded rate limits. Please retry the request with exponential backoff."))
+        }
+        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    };
+    let seconds = wait.as_millis().div_ceil(1000).max(1).to_string();
+    response.headers_mut().extend(seconds.parse().ok().map(|value| (header::RETRY_AFTER, value)));
+    response
 }
 
 fn try_again(mut response: Response) -> Response {

@@ -129,6 +129,13 @@ pub(crate) fn operations() -> Vec<Operation> {
         patch("/projects/{project}", Member(Admin), "change_project", "Changes a project's settings.", projects::change),
         get("/projects/{project}/callers", Member(Admin), "list_callers", "Who called with what in the last 90 days.", projects::callers),
         get("/projects/{project}/audit", Member(Admin), "list_project_audit", "The project's audit log.", projects::audit),
+        post(
+            "/projects/{project}/profiles/restore",
+            Member(Admin),
+            "restore_profiles",
+            "Brings back what the public token took from profiles in the last 30 days.",
+            projects::restore_profiles,
+        ),
         post("/projects/{project}/keys", Member(Admin), "create_key", "Makes a further API key.", keys::create).fresh(),
         patch(
             "/projects/{project}/keys/{key}",

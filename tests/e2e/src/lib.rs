@@ -187,3 +187,99 @@ pub fn post(url: &str, body: &str, authorization: Option<&str>) -> (u16, String)
     let mut response = request.send(body).expect("the server answers");
     (response.status().as_u16(), response.body_mut().with_config().limit(u64::MAX).read_to_string().expect("a body"))
 }
+
+/// A browser that signed in or will: it keeps its cookies and sends JSON, as the web page does.
+pub struct Browser {
+    agent: ureq::Agent,
+    base: String,
+    cookies: std::collections::BTreeMap<String, String>,
+}
+
+impl Browser {
+    /// A browser without cookies.
+    pub fn new(server: &TestServer) -> Self {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).allow_non_standard_methods(true).build().into();
+        Self { agent, base: format!("{}/api/v1", server.base), cookies: std::collections::BTreeMap::new() }
+    }
+
+    /// A browser in which an account signed in.
+    pub fn signed_in(server: &TestServer, email: &str, password: &str) -> Self {
+        let mut browser = Self::new(server);
+        let body = serde_json::json!({ "email": email, "password": password });
+        let (status, answer) = browser.call("POST", "/session", Some(&body));
+        assert_eq!(status, 200, "{answer}");
+        browser
+    }
+
+    /// Calls an operation of the management API: status and answer.
+    pub fn call(&mut self, method: &str, path: &str, body: Option<&serde_json::Value>) -> (u16, serde_json::Value) {
+        self.call_with(method, path, body, &[])
+    }
+
+    /// As [`Browser::call`], with headers of its own.
+    pub fn call_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+        headers: &[(&str, &str)],
+    ) -> (u16, serde_json::Value) {
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
+        if !headers.iter().any(|(name, _)| *name == "content-type") {
+            request = request.header("content-type", "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if !self.cookies.is_empty() {
+            let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            request = request.header("cookie", cookies.join("; "));
+        }
+        let text = body.map(ToString::to_string).unwrap_or_default();
+        let mut response = self.agent.run(request.body(text).expect("a request")).expect("the server answers");
+        for cookie in response.headers().get_all("set-cookie") {
+            let (name, rest) = cookie.to_str().expect("text").split_once('=').expect("a cookie");
+            let value = rest.split(';').next().unwrap_or_default();
+            assert!(rest.contains("HttpOnly") && rest.contains("SameSite=Strict"), "{rest}");
+            if value.is_empty() {
+                self.cookies.remove(name)
+            } else {
+                self.cookies.insert(name.to_owned(), value.to_owned())
+            };
+        }
+        assert_eq!(response.headers().get("cache-control").map(|value| value.as_bytes()), Some(&b"no-store"[..]), "{path}");
+        let status = response.status().as_u16();
+        let text = response.body_mut().read_to_string().expect("a body");
+        (status, serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text)))
+    }
+
+    /// The cookies that it holds.
+    pub fn cookies(&self) -> &std::collections::BTreeMap<String, String> {
+        &self.cookies
+    }
+
+    /// Takes cookies from elsewhere.
+    pub fn with_cookies(mut self, cookies: &std::collections::BTreeMap<String, String>) -> Self {
+        self.cookies = cookies.clone();
+        self
+    }
+}
+
+/// The mails that a server wrote as files so far, oldest first.
+pub fn mails(server: &TestServer) -> Vec<String> {
+    let mut files: Vec<_> = std::fs::read_dir(server.data().join("mail")).into_iter().flatten().flatten().map(|file| file.path()).collect();
+    files.sort();
+    files.iter().map(|file| std::fs::read_to_string(file).unwrap_or_default()).collect()
+}
+
+/// Waits until a mail holds each of some words; its text, unfolded.
+pub fn mail_with(server: &TestServer, words: &[&str]) -> String {
+    for _ in 0..100 {
+        let unfolded = mails(server).into_iter().map(|mail| mail.replace("=\r\n", "").replace("=3D", "="));
+        if let Some(found) = unfolded.into_iter().rev().find(|mail| words.iter().all(|word| mail.contains(word))) {
+            return found;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("no mail holds {words:?}: {:#?}", mails(server));
+}

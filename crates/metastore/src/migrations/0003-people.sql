@@ -72,6 +72,11 @@ ALTER TABLE projects ADD COLUMN deletes_need_secret BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE projects ADD COLUMN backfill_needs_secret BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE projects ADD COLUMN authenticated_properties TEXT NOT NULL DEFAULT '';
 
+-- How long a secret is that no scanner recognises; 0 for one with prefix and checksum. So leaks of imported ones are found too.
+ALTER TABLE keys ADD COLUMN secret_chars BIGINT NOT NULL DEFAULT 0;
+UPDATE keys SET secret_chars = 32 WHERE scannable = 0;
+ALTER TABLE service_accounts ADD COLUMN secret_chars BIGINT NOT NULL DEFAULT 32;
+
 ALTER TABLE keys ADD COLUMN legacy_since BIGINT NOT NULL DEFAULT 0;
 UPDATE keys SET legacy_since = created_at;
 

@@ -134,6 +134,29 @@ pub(crate) fn unarchive(call: &Call, _: Nothing) -> Result<Done, ApiError> {
     call.applied(DONE)
 }
 
+/// From when on, and for whom.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Restoring {
+    /// A date, an instant such as `2027-01-31T12:00:00Z`, or seconds since the epoch; by default all that is kept.
+    since: Option<String>,
+    /// Only these users; by default all profiles.
+    #[serde(default)]
+    distinct_ids: Vec<String>,
+}
+
+/// How many profiles got something back.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Restored {
+    pub profiles: u64,
+}
+
+/// Brings back what the public token deleted or unset in the last 30 days; what was set again stays.
+pub(crate) fn restore_profiles(call: &Call, asked: Restoring) -> Result<Restored, ApiError> {
+    let since = crate::views::instant(asked.since.as_deref())?.unwrap_or(model::Timestamp(0));
+    Ok(Restored { profiles: call.app.restore_profiles(call.project()?, since, &asked.distinct_ids, &call.by)? })
+}
+
 /// Who called with what in the last 90 days: what a reset would break, and who still knocks with what was revoked.
 pub(crate) fn callers(call: &Call, _: Nothing) -> Result<Vec<Caller>, ApiError> {
     // What was counted until now belongs to the answer.
