@@ -1,0 +1,370 @@
+//! What the public project token may bring, what it may not, and what happens to secrets in places that are not for secrets.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use e2e::{TestServer, basic, get, mail_with, post};
+use serde_json::Value;
+
+const NAMES: &str = "/api/2.0/events/names?type=general";
+
+fn on<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    [args, &["--project", "1", "--as", "o@example.com"]].concat()
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).build().into()
+}
+
+fn now() -> u64 {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()
+}
+
+fn export(server: &TestServer) -> Vec<Value> {
+    let today = std::process::Command::new("date").args(["-u", "+%F"]).output().unwrap().stdout;
+    let path = format!("/api/2.0/export?from_date=2020-01-01&to_date={}", String::from_utf8(today).unwrap().trim());
+    let body = get(&format!("{}{path}", server.base), Some(&basic("test_secret", ""))).1;
+    body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn profiles(server: &TestServer) -> Vec<Value> {
+    let (mut all, mut next) = (Vec::new(), String::new());
+    for page in 0.. {
+        let body = post(&format!("{}/api/2.0/engage?page={page}{next}", server.base), "", Some(&basic("test_secret", ""))).1;
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let rows = answer["results"].as_array().unwrap();
+        all.extend(rows.iter().cloned());
+        if rows.len() < 1000 {
+            return all;
+        }
+        next = format!("&session_id={}", answer["session_id"].as_str().unwrap());
+    }
+    all
+}
+
+/// P1: the token opens no read route, however it is shown.
+#[test]
+fn p1_the_token_reads_nothing() {
+    let server = TestServer::start();
+    post(&format!("{}/track", server.base), r#"[{"event":"E","properties":{"token":"test_token","distinct_id":"private-user"}}]"#, None);
+    let paths = [
+        "/export?from_date=2020-01-01&to_date=2100-01-01",
+        "/events?event=[\"E\"]&type=general&unit=day&interval=7",
+        "/events/names?type=general",
+        "/events/top?type=general",
+        "/events/properties?event=E",
+        "/events/properties/top?event=E",
+        "/events/properties/values?event=E&name=a",
+        "/segmentation?event=E&from_date=2020-01-01&to_date=2020-01-02",
+        "/segmentation/numeric?event=E",
+        "/segmentation/sum?event=E",
+        "/segmentation/average?event=E",
+        "/engage",
+    ];
+    for path in paths {
+        let mark = if path.contains('?') { '&' } else { '?' };
+        for prefix in ["/api/2.0", "/api/query"] {
+            let url = format!("{}{prefix}{path}", server.base).replace('[', "%5B").replace(']', "%5D").replace('"', "%22");
+            for (query, header) in [
+                ("", Some(basic("test_token", ""))),
+                ("", Some(basic("test_token", "test_token"))),
+                ("", Some(basic("x", "test_token"))),
+                ("project_id=1", Some("Bearer test_token".to_owned())),
+                ("token=test_token", None),
+                ("project_token=test_token&project_id=1", None),
+                ("api_key=test_token&expire=4102444800&sig=00", None),
+            ] {
+                let (status, body) = get(&format!("{url}{mark}{query}"), header.as_deref());
+                assert!((status == 401 || status == 400) && !body.contains("private-user"), "{path} {query}: {status} {body}");
+            }
+        }
+    }
+}
+
+#[test]
+fn p2_a_token_beyond_its_quota_is_asked_to_come_back_and_others_are_not() {
+    let server = TestServer::start();
+    server.cli(&["project", "create", "--owner", "o@example.com", "--name", "Q", "--token", "other_token", "--allow-weak"], "");
+    server.cli(&on(&["project", "set", "--events-per-second-max", "20"]), "");
+    let send = |path: &str, token: &str, count: usize, header: Option<String>| {
+        let event = |at: usize| {
+            format!(
+                r#"{{"event":"E","properties":{{"token":"{token}","distinct_id":"u","time":{},"$insert_id":"{token}{at}{count}"}}}}"#,
+                now()
+            )
+        };
+        let body = format!("[{}]", (0..count).map(event).collect::<Vec<_>>().join(","));
+        let request = agent().post(format!("{}{path}", server.base));
+        let request = header.into_iter().fold(request, |request, value| request.header("authorization", value));
+        let answer = request.send(body).unwrap();
+        (answer.status().as_u16(), answer.headers().get("retry-after").map(|value| value.to_str().unwrap().parse::<u64>().unwrap()))
+    };
+    assert_eq!(send("/track", "test_token", 100, None), (200, None), "no batch is too large for ever");
+    let (status, retry) = send("/track", "test_token", 1, None);
+    assert!(status == 503 && (1..=60).contains(&retry.unwrap()), "{status} {retry:?}");
+    let (status, retry) = send("/import", "test_token", 1, Some(basic("test_token", "")));
+    assert!(status == 429 && retry.is_some(), "{status}");
+    assert_eq!(send("/track", "other_token", 50, None), (200, None), "another project is not concerned");
+    assert_eq!(send("/import", "test_token", 2, Some(basic("test_secret", ""))), (200, None), "a secret is no token");
+    assert_eq!(export(&server).len(), 102, "what was refused was not stored, what was taken was");
+    server.cli(&on(&["project", "set", "--events-per-second-max", "0", "--bytes-per-day-max", "12000"]), "");
+    assert_eq!((send("/track", "test_token", 40, None).0, send("/track", "test_token", 1, None).0), (200, 503));
+    // The day's bytes outlive a restart.
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    let mut server = server;
+    server.crash_and_restart();
+    let refused = post(&format!("{}/track", server.base), r#"[{"event":"E","properties":{"token":"test_token"}}]"#, None);
+    assert_eq!(refused.0, 503);
+}
+
+/// P4: what the token deletes comes back, and a project may take deletes with a secret only.
+#[test]
+fn p4_public_deletes_are_undone_or_refused() {
+    let server = TestServer::start();
+    const PEOPLE: usize = 10_000;
+    let engage = |operation: &dyn Fn(usize) -> String, header: Option<&str>| {
+        for start in (0..PEOPLE).step_by(2000) {
+            let records: Vec<String> = (start..start + 2000)
+                .map(|user| format!(r#"{{"$token":"test_token","$distinct_id":"user-{user}",{}}}"#, operation(user)))
+                .collect();
+            assert_eq!(post(&format!("{}/engage", server.base), &format!("[{}]", records.join(",")), header).1, "1");
+        }
+    };
+    engage(&|user| format!(r#""$set":{{"plan":"p{}","rank":{user}}}"#, user % 7), None);
+    let mut before = profiles(&server);
+    assert_eq!(before.len(), PEOPLE);
+    engage(&|_| r#""$delete":"""#.to_owned(), None);
+    assert_eq!(profiles(&server).len(), 0);
+    assert_eq!(server.cli(&on(&["profiles", "restore"]), "").trim(), format!(r#"{{"profiles":{PEOPLE}}}"#));
+    let mut after = profiles(&server);
+    let by_id = |row: &Value| row["$distinct_id"].as_str().unwrap().to_owned();
+    before.sort_by_key(by_id);
+    after.sort_by_key(by_id);
+    assert_eq!(before, after, "every property is there again");
+    assert_eq!(server.cli(&on(&["profiles", "restore"]), "").trim(), r#"{"profiles":0}"#);
+    // With the switch on, the token deletes nothing; a secret does, for good.
+    server.cli(&on(&["project", "set", "--deletes-need-secret", "true"]), "");
+    let delete = r#"[{"$token":"test_token","$distinct_id":"user-1","$delete":""}]"#;
+    let url = format!("{}/engage?verbose=1", server.base);
+    assert_eq!(post(&url, delete, None).1, r#"{"error":"this project takes deletes with a secret only","status":0}"#);
+    assert_eq!(post(&url, &delete.replace("\"$delete\":\"\"", "\"$unset\":[\"plan\"]"), None).1.contains("\"status\":0"), true);
+    assert_eq!(post(&url, &delete.replace("\"$delete\":\"\"", "\"$set\":{\"plan\":\"x\"}"), None).1.contains("\"status\":1"), true);
+    assert_eq!(profiles(&server).len(), PEOPLE);
+    assert!(post(&url, delete, Some(&basic("test_secret", ""))).1.contains("\"status\":1"));
+    assert_eq!(profiles(&server).len(), PEOPLE - 1);
+    assert_eq!(server.cli(&on(&["profiles", "restore"]), "").trim(), r#"{"profiles":0}"#, "what an owner deletes stays deleted");
+}
+
+/// P5: whoever guesses an event's keys replaces no event that a secret brought, in whatever order they come.
+#[test]
+fn p5_a_public_write_never_replaces_an_authenticated_one() {
+    let server = TestServer::start();
+    let send = |id: &str, value: &str, header: &str| {
+        let event = format!(r#"[{{"event":"E","properties":{{"time":1577836800,"distinct_id":"u","$insert_id":"{id}","v":"{value}"}}}}]"#);
+        assert_eq!(post(&format!("{}/import?strict=1", server.base), &event, Some(header)).0, 200);
+    };
+    let (public, secret) = (basic("test_token", ""), basic("test_secret", ""));
+    send("a", "true", &secret);
+    send("a", "fake", &public);
+    send("b", "fake", &public);
+    send("b", "true", &secret);
+    let report = "/api/2.0/segmentation?event=E&from_date=2020-01-01&to_date=2020-01-02&on=properties%5B%22v%22%5D&type=general&unit=day";
+    let body = get(&format!("{}{report}", server.base), Some(&secret)).1;
+    assert!(body.contains("true") && !body.contains("fake"), "{body}");
+}
+
+/// P6: listed properties count only where a secret brought them.
+#[test]
+fn p6_listed_properties_come_from_authenticated_imports_only() {
+    let server = TestServer::start();
+    server.cli(&on(&["project", "set", "--authenticated-properties", "revenue, plan"]), "");
+    let event = |id: &str| {
+        format!(
+            r#"[{{"event":"E","properties":{{"token":"test_token","time":1577836800,"distinct_id":"u","$insert_id":"{id}","revenue":9,"colour":"red"}}}}]"#
+        )
+    };
+    for (id, header) in [("public", basic("test_token", "")), ("secret", basic("test_secret", ""))] {
+        assert_eq!(post(&format!("{}/import?strict=1", server.base), &event(id), Some(&header)).0, 200);
+    }
+    for event in export(&server) {
+        let properties = &event["properties"];
+        assert_eq!(properties["colour"], "red");
+        assert_eq!(properties.get("revenue").is_some(), properties["$insert_id"] == "secret");
+    }
+    // `/track` with a secret is as good.
+    let now = now().to_string();
+    post(&format!("{}/track", server.base), &event("tracked").replace("1577836800", &now), Some(&basic("test_secret", "")));
+    let tracked = export(&server).into_iter().find(|event| event["properties"]["$insert_id"] == "tracked").unwrap();
+    assert_eq!(tracked["properties"]["revenue"], 9);
+}
+
+/// P7: origins that are not named are flagged or refused, as the project asks.
+#[test]
+fn p7_other_origins_are_flagged_or_refused() {
+    let server = TestServer::start();
+    let send = |origin: Option<&str>, id: &str| {
+        let event = format!(r#"[{{"event":"E","properties":{{"token":"test_token","distinct_id":"u","$insert_id":"{id}"}}}}]"#);
+        let request =
+            origin.into_iter().fold(agent().post(format!("{}/track", server.base)), |request, origin| request.header("origin", origin));
+        let mut answer = request.send(event).unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.body_mut().read_to_string().unwrap()
+    };
+    assert!(server.commands().run(&on(&["project", "set", "--origins", "shop.example"]), "").is_none(), "that is no origin");
+    server.cli(&on(&["project", "set", "--origins", "https://shop.example,https://*.shop.example"]), "");
+    let evil = "https://shop.example.evil.test";
+    assert_eq!([send(Some("https://shop.example"), "good"), send(Some(evil), "evil"), send(None, "phone")], ["1", "1", "1"]);
+    let flags: std::collections::BTreeMap<String, Value> = export(&server)
+        .into_iter()
+        .map(|event| (event["properties"]["$insert_id"].as_str().unwrap().to_owned(), event["properties"]["$origin_ok"].clone()))
+        .collect();
+    assert_eq!(flags, [("evil".into(), false.into()), ("good".into(), true.into()), ("phone".into(), Value::Null)].into());
+    server.cli(&on(&["project", "set", "--other-origins", "refuse"]), "");
+    assert_eq!(
+        [send(Some("https://a.shop.example"), "c"), send(Some(evil), "d"), send(Some("null"), "e"), send(None, "f")],
+        ["1", "0", "0", "1"]
+    );
+    let image =
+        format!("{}/track?data=%5B%7B%22event%22%3A%22E%22%2C%22properties%22%3A%7B%22token%22%3A%22test_token%22%7D%7D%5D", server.base);
+    for (referrer, answer) in [("https://shop.example/page?x", "1"), ("https://evil.test/https://shop.example", "0")] {
+        assert_eq!(agent().get(&image).header("referer", referrer).call().unwrap().body_mut().read_to_string().unwrap(), answer);
+    }
+    assert_eq!(export(&server).len(), 6);
+}
+
+/// P13: each event of a batch is let in by its own token, and an import is the authenticated project's.
+#[test]
+fn p13_each_event_goes_where_its_token_says() {
+    let server = TestServer::start();
+    server.cli(
+        &[
+            "project",
+            "create",
+            "--owner",
+            "o@example.com",
+            "--name",
+            "Q",
+            "--token",
+            "other_token",
+            "--api-secret",
+            "other_secret",
+            "--allow-weak",
+        ],
+        "",
+    );
+    let event = |token: &str| {
+        format!(r#"{{"event":"{token}","properties":{{"token":"{token}","distinct_id":"u","time":1577836800,"$insert_id":"{token}"}}}}"#)
+    };
+    let batch = format!("[{},{},{}]", event("test_token"), event("other_token"), event("nobody"));
+    let now = now().to_string();
+    assert_eq!(post(&format!("{}/track", server.base), &batch.replace("1577836800", &now), Some(&basic("other_secret", ""))).1, "1");
+    let names = |secret: &str| get(&format!("{}{NAMES}", server.base), Some(&basic(secret, ""))).1;
+    assert_eq!((names("test_secret"), names("other_secret")), (r#"["test_token"]"#.to_owned(), r#"["other_token"]"#.to_owned()));
+}
+
+/// P14 and what goes beyond it: a live secret in a token's place, a property, a URL or a body is refused, not stored, and its owner told.
+#[test]
+fn p14_a_secret_in_the_open_is_refused_and_its_owner_told() {
+    let server = TestServer::start();
+    let made: Value = serde_json::from_str(&server.cli(&on(&["key", "create", "--rights", "query", "--legacy", "on"]), "")).unwrap();
+    let secret = made["api_secret"].as_str().unwrap();
+    let base = &server.base;
+    let event = |token: &str, value: &str| {
+        format!(r#"[{{"event":"E","properties":{{"token":"{token}","distinct_id":"u","deep":{{"list":["{value}"]}}}}}}]"#)
+    };
+    // Imported secrets bear no mark and are found all the same.
+    for secret in [secret, "test_secret"] {
+        let verbose = |body: &str| post(&format!("{base}/track?verbose=1"), body, None);
+        assert_eq!(
+            verbose(&event(secret, "x")),
+            (200, r#"{"error":"an API secret stands in the place of the project token","status":0}"#.to_owned())
+        );
+        let property = r#"{"error":"an API secret stands in a property","status":0}"#;
+        assert_eq!(verbose(&event("test_token", secret)).1, property);
+        assert_eq!(verbose(&event("test_token", &format!("https://x.example/?key={secret}&a=1"))).1, property);
+        let profile = format!(r#"[{{"$token":"test_token","$distinct_id":"u","$set":{{"{secret}":1}}}}]"#);
+        assert_eq!(post(&format!("{base}/engage"), &profile, None).1, "0");
+        assert_eq!(post(&format!("{base}/track?x={secret}"), &event("test_token", "y"), None).1, "0");
+        let form = format!("data={}&note={secret}", event("test_token", "y").replace('"', "%22"));
+        assert_eq!(post(&format!("{base}/track"), &form, None).1, "0");
+        let (status, body) = post(&format!("{base}/import?strict=1&x={secret}"), "[]", Some(&basic("test_secret", "")));
+        assert!(status == 400 && body.contains("stands in the URL") && !body.contains(secret), "{body}");
+        for (url, body) in [(format!("{base}{NAMES}&token={secret}"), ""), (format!("{base}{NAMES}"), &*format!("secret={secret}"))] {
+            let (status, answer) = post(&url, body, Some(&basic("test_secret", "")));
+            assert!(status == 400 && answer.contains("an API secret stands in the ") && !answer.contains(secret), "{answer}");
+        }
+    }
+    assert!(export(&server).is_empty(), "nothing of it was stored");
+    mail_with(&server, &["To: o@example.com", "was seen where anybody may read it"]);
+    let audit = server.cli(&["audit", "list", "--project", "1"], "");
+    for place in ["a URL", "a body", "a token's place", "a property"] {
+        assert!(audit.contains(&format!("key 2 in {place}")), "{place}: {audit}");
+    }
+    assert!(!audit.contains(secret) && !server.log().contains(secret) && !server.log().contains("test_secret"));
+    // A secret that is dead is a text like any other, but for the token's place.
+    server.cli(&on(&["credentials", "reset"]), "");
+    assert_eq!(post(&format!("{base}/track"), &event("test_token", secret), None).1, "1");
+    assert_eq!(post(&format!("{base}/track"), &event(secret, "x"), None).1, "0");
+}
+
+/// A key whose legacy signature will end says so with every answer, and the audit log tells who still signs.
+#[test]
+fn a_legacy_signature_that_will_end_says_so() {
+    let server = TestServer::start();
+    let call = |path: &str| {
+        let mut answer = agent().get(server.signed(path, "test_key", "test_secret")).call().unwrap();
+        let header = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let said = (answer.status().as_u16(), header("deprecation"), header("sunset"), header("cache-control"));
+        answer.body_mut().read_to_string().unwrap();
+        said
+    };
+    assert_eq!(call(NAMES), (200, None, None, Some("no-store".to_owned())));
+    server.cli(&on(&["key", "legacy", "--api-key", "test_key", "--legacy", "warn"]), "");
+    for path in [NAMES, "/api/2.0/export?from_date=2020-01-01&to_date=2020-01-02"] {
+        let (status, deprecation, sunset, _) = call(path);
+        assert!(status == 200 && deprecation.unwrap().starts_with("@1") && sunset.is_none());
+    }
+    server.cli(&on(&["key", "rotate", "--overlap", "1d"]), "");
+    assert!(call(NAMES).2.unwrap().ends_with(" GMT"), "a key that retires says when");
+    server.cli(&["credentials", "callers", "--project", "1"], "");
+    let audit = server.cli(&["audit", "list", "--project", "1"], "");
+    assert_eq!(audit.matches("\"legacy signature\"").count(), 1, "once a day: {audit}");
+}
+
+/// T11: what a client writes into forwarding headers says nothing, unless a proxy that the settings name wrote it.
+#[test]
+fn t11_only_named_proxies_say_who_the_client_is() {
+    let from = |server: &TestServer, secret: &str, headers: &[(&str, &str)]| {
+        let request = agent().get(format!("{}{NAMES}", server.base)).header("authorization", basic(secret, ""));
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).call().unwrap().status().as_u16()
+    };
+    let bound = |server: &TestServer| {
+        let made = server.cli(&on(&["key", "create", "--rights", "query", "--networks", "10.0.0.0/8"]), "");
+        serde_json::from_str::<Value>(&made).unwrap()["api_secret"].as_str().unwrap().to_owned()
+    };
+    let trusting = TestServer::start_with("[listen]\ntrusted_proxies = [\"127.0.0.0/8\", \"192.0.2.1\"]\n");
+    let secret = bound(&trusting);
+    for (list, status) in [
+        ("10.1.2.3", 200),
+        ("1.2.3.4, 10.1.2.3", 200),
+        ("10.1.2.3, 1.2.3.4", 403),
+        ("10.1.2.3, 192.0.2.1", 200),
+        ("10.1.2.3:4711", 200),
+        ("1.2.3.4, 192.0.2.1, 127.0.0.9", 403),
+        ("10.1.2.3, nonsense", 403),
+        ("", 403),
+        ("::ffff:10.1.2.3", 200),
+        ("\"[::1]:80\"", 403),
+    ] {
+        assert_eq!(from(&trusting, &secret, &[("x-forwarded-for", list)]), status, "{list}");
+    }
+    trusting.cli(&on(&["project", "set", "--require-tls"]), "");
+    let https = ("x-forwarded-proto", "https");
+    assert_eq!(from(&trusting, "test_secret", &[https]), 200);
+    assert_eq!(from(&trusting, "test_secret", &[("x-forwarded-proto", "http")]), 403);
+    let strict = TestServer::start();
+    let secret = bound(&strict);
+    assert_eq!(from(&strict, &secret, &[("x-forwarded-for", "10.1.2.3"), ("x-real-ip", "10.1.2.3"), ("forwarded", "for=10.1.2.3")]), 403);
+    strict.cli(&on(&["project", "set", "--require-tls"]), "");
+    assert_eq!(from(&strict, "test_secret", &[]), 200, "this machine needs no TLS");
+    assert_eq!(from(&strict, "test_secret", &[https]), 403, "a proxy that nobody named does not stand for TLS");
+}
