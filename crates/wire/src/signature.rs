@@ -250,9 +250,12 @@ mod tests {
     const LONG_SECRET: &str = "0a1b2c3d4e5f60718293a4b5c6d7e8f9";
     const LONG_KEY: (&str, &str) = ("api_key", "1f2e3d4c5b6a79880123456789abcdef");
 
-    /// `contract/read.md` 1.6, every row: its name, the secret, the parameters as texts, the signature.
+    /// Its name, the secret, the parameters as texts, the signature.
+    type Vector<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
+
+    /// `contract/read.md` 1.6, every row.
     #[rustfmt::skip]
-    const VECTORS: &[(&str, &str, &[(&str, &str)], &str)] = &[
+    const VECTORS: &[Vector<'static>] = &[
         ("V01", "api_secret", &[("api_key", "123"), ("unit", "hour"), ("interval", "24"), ("event", r#"["pages"]"#), ("expire", "1248499222")],
             "eabcfb1f80ebc54d2f3e82f230d5c0fa"),
         ("V02", "api_secret", &[("a", "1"), ("api_key", "api_key"), ("b", "2"), ("expire", "123"), ("format", "json")],

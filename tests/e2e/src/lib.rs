@@ -170,3 +170,33 @@ pub fn post(url: &str, body: &str, authorization: Option<&str>) -> (u16, String)
     let mut response = request.send(body).expect("the server answers");
     (response.status().as_u16(), response.body_mut().with_config().limit(u64::MAX).read_to_string().expect("a body"))
 }
+
+/// A client that takes every status for an answer, and gives up after a while.
+pub fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(std::time::Duration::from_secs(60)));
+    config.build().into()
+}
+
+/// A text in an object that a command printed.
+pub fn field(value: &serde_json::Value, name: &str) -> String {
+    value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}")).to_owned()
+}
+
+/// Gives a running server a command on its socket, without a process for it: what it answered, or why not.
+pub fn tell(data: &std::path::Path, command: &serde_json::Value) -> Result<serde_json::Value, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    let mut stream = std::os::unix::net::UnixStream::connect(data.join("sluice.sock")).map_err(failed)?;
+    writeln!(stream, "{command}").map_err(failed)?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).map_err(failed)?;
+    let mut answer: serde_json::Value = serde_json::from_str(&line).map_err(|_| "no answer".to_owned())?;
+    match answer["error"].as_str() {
+        Some(error) => Err(error.to_owned()),
+        None => Ok(answer["ok"].take()),
+    }
+}
+
+/// A number from the environment, for tests that can do more of the same.
+pub fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
