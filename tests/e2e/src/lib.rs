@@ -133,11 +133,15 @@ impl Drop for TestServer {
 }
 
 fn spawn(dir: &std::path::Path) -> (Child, String) {
+    spawn_logging(dir, "debug")
+}
+
+fn spawn_logging(dir: &std::path::Path, level: &str) -> (Child, String) {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).expect("a log file");
     let mut child = Command::new(binary())
         .args(["serve", "--listen", "127.0.0.1:0", "--data"])
         .arg(dir.join("data"))
-        .env("SLUICE_LOG", "debug")
+        .env("SLUICE_LOG", level)
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
@@ -199,4 +203,18 @@ pub fn tell(data: &std::path::Path, command: &serde_json::Value) -> Result<serde
 /// A number from the environment, for tests that can do more of the same.
 pub fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+impl TestServer {
+    /// Kills the server and starts it again on the same data; from now on it logs everything that it can.
+    pub fn log_everything(&mut self) {
+        self.kill();
+        (self.child, self.base) = spawn_logging(self.dir.path(), "trace");
+    }
+
+    /// Asks the server to end, and waits: what was received is sealed.
+    pub fn stop(&mut self) {
+        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::TERM);
+        self.child.wait().expect("it ends");
+    }
 }
