@@ -271,7 +271,7 @@ fn uses(planted: &Planted) -> Vec<(&'static str, Vec<u8>)> {
     let token_event = format!(r#"[{{"event":"E","properties":{{"token":{json},"distinct_id":"u"}}}}]"#);
     let escaped_event = format!(r#"[{{"event":"E","properties":{{"token":"{escaped}","distinct_id":"u"}}}}]"#);
     let header_text: String = secret.chars().filter(char::is_ascii).collect();
-    let mut uses = vec![
+    vec![
         ("a Basic user", get(names, &authorized(&basic(secret, "")))),
         ("a Basic user with project_id", get(&format!("{names}&project_id=1"), &authorized(&basic(secret, "")))),
         ("a Basic user of an export", get(export, &authorized(&basic(secret, "")))),
@@ -365,9 +365,7 @@ fn uses(planted: &Planted) -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("no HTTP at all", format!("{header_text}\r\n\r\n").into_bytes()),
         ("a broken header", format!("GET / HTTP/1.1\r\nAuthorization {header_text}\r\n\r\n").into_bytes()),
-    ];
-    uses.dedup_by_key(|(name, _)| *name);
-    uses
+    ]
 }
 
 /// Sends bytes and reads what comes back: headers and an unpacked body.
