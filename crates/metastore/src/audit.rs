@@ -211,3 +211,120 @@ impl Metastore {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::types::Value;
+
+    use super::*;
+    use crate::secret::random;
+
+    /// A log of some rows of every form, and its ledger.
+    fn log() -> (tempfile::TempDir, Metastore) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("data")).unwrap();
+        let store = Metastore::open(&dir.path().join("data"), &dir.path().join("data.key"), Timestamp(1_000)).unwrap();
+        for number in 0..24 {
+            let by = By {
+                actor: if number % 3 > 0 { Actor::Account(AccountId(number)) } else { Actor::Console },
+                address: if number % 2 == 0 { String::new() } else { format!("192.0.2.{number}") },
+                at: Timestamp(1_000 + number),
+            };
+            let mut connection = store.lock();
+            let change = connection.transaction().unwrap();
+            let project = (number % 4 > 0).then_some(ProjectId(number));
+            append(&change, &by, project, "credentials reset", &format!("{number} keys")).unwrap();
+            store.finish(change, &[]).unwrap();
+        }
+        (dir, store)
+    }
+
+    fn is_intact(store: &Metastore) -> bool {
+        matches!(store.verify_audit(), Ok(AuditCheck::Intact { .. }))
+    }
+
+    /// Whether a change behind the log's back is found; it is taken back then.
+    fn is_found(store: &Metastore, sql: &str, values: impl rusqlite::Params) -> bool {
+        store.lock().execute_batch("SAVEPOINT edit").unwrap();
+        let changed = store.lock().execute(sql, values);
+        let found = !is_intact(store);
+        store.lock().execute_batch("ROLLBACK TO edit; RELEASE edit").unwrap();
+        assert!(changed.is_ok_and(|rows| rows > 0), "`{sql}` changes nothing");
+        found
+    }
+
+    /// T25 of the security bar.
+    #[test]
+    fn ten_thousand_flipped_bits_are_found() {
+        let (_dir, store) = log();
+        assert!(is_intact(&store));
+        let columns = ["id", "project_id", "at", "actor", "address", "action", "detail", "chain"];
+        for _ in 0..10_000 {
+            let [row, column, at, bit, ..] = random::<8>();
+            let (row, column) = (i64::from(row) % 24 + 1, columns[usize::from(column) % columns.len()]);
+            let before: Value =
+                store.lock().query_row(&format!("SELECT {column} FROM audit WHERE id = $1"), [row], |found| found.get(0)).unwrap();
+            let flip = |mut bytes: Vec<u8>| {
+                match bytes.len() {
+                    0 => bytes.push(bit),
+                    len => bytes[usize::from(at) % len] ^= 1 << (bit % 8),
+                }
+                bytes
+            };
+            // A text may stop to be one: as a whole, it is another then.
+            let (after, cast) = match before {
+                Value::Integer(number) => (Value::Integer(number ^ 1 << (bit % 63)), "$1"),
+                Value::Text(text) => (Value::Blob(flip(text.into_bytes())), "CAST($1 AS TEXT)"),
+                Value::Blob(bytes) => (Value::Blob(flip(bytes)), "$1"),
+                _ => (Value::Integer(i64::from(bit)), "$1"),
+            };
+            // A number that another row has cannot be given again.
+            if column == "id" && matches!(after, Value::Integer(id) if (1..=24).contains(&id)) {
+                continue;
+            }
+            let sql = format!("UPDATE audit SET {column} = {cast} WHERE id = $2");
+            assert!(is_found(&store, &sql, (&after, row)), "{column} of row {row} became {after:?}");
+        }
+        assert!(is_intact(&store));
+    }
+
+    #[test]
+    fn a_log_that_lost_or_moved_rows_is_found_out() {
+        let (_dir, store) = log();
+        for row in 1..=24 {
+            assert!(is_found(&store, "DELETE FROM audit WHERE id = $1", [row]), "row {row} is deleted");
+            assert!(is_found(&store, "DELETE FROM audit WHERE id >= $1", [row]), "everything from row {row} on is cut off");
+            assert!(is_found(&store, "DELETE FROM audit WHERE id < $1 OR id = $1", [row]), "everything up to row {row} is cut off");
+            let moved = "UPDATE audit SET id = id + 100 WHERE id = $1";
+            assert!(is_found(&store, moved, [row]), "row {row} goes to the end");
+        }
+        for row in 1..24 {
+            // Two neighbours change places, with or without their links of the chain.
+            for columns in ["project_id, at, actor, address, action, detail", "project_id, at, actor, address, action, detail, chain"] {
+                let other = format!("(SELECT {columns} FROM audit AS other WHERE other.id = 2 * $1 + 1 - audit.id)");
+                assert!(is_found(&store, &format!("UPDATE audit SET ({columns}) = {other} WHERE id IN ($1, $1 + 1)"), [row]), "row {row}");
+            }
+            // A text moves from one column into the next.
+            let moved = "UPDATE audit SET action = action || substr(detail, 1, 1), detail = substr(detail, 2) WHERE id = $1";
+            assert!(is_found(&store, moved, [row]), "row {row}");
+            // A row comes twice, the later ones one place on.
+            let doubled = "INSERT INTO audit (project_id, at, actor, address, action, detail, chain)
+                SELECT project_id, at, actor, address, action, detail, chain FROM audit WHERE id = $1";
+            assert!(is_found(&store, doubled, [row]), "row {row}");
+        }
+        // A rewritten end whose chain is right does not fit the ledger.
+        let sql = "UPDATE audit SET detail = 'nothing', chain = $1 WHERE id = 24";
+        let forged = {
+            let connection = store.lock();
+            let before: Vec<u8> = connection.query_row("SELECT chain FROM audit WHERE id = 23", [], |row| row.get(0)).unwrap();
+            let (project, at, actor, address): (Option<i64>, i64, String, String) = connection
+                .query_row("SELECT project_id, at, actor, address FROM audit WHERE id = 24", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                })
+                .unwrap();
+            link(&before, &Row { project, at, actor: &actor, address: &address, action: "credentials reset", detail: "nothing" })
+        };
+        assert!(is_found(&store, sql, [forged]));
+        assert!(is_intact(&store));
+    }
+}

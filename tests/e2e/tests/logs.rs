@@ -26,7 +26,7 @@ fn nothing_private_is_logged() {
     server.cli(&["credentials", "reset", "--project", "1", "--as", "o@example.com"], "");
     assert_eq!(get(&format!("{base}{export}"), Some(&basic("test_secret", ""))).0, 401);
     let log = server.log();
-    assert!(log.contains("API secret was sent in the place of the project token"), "the owner is told: {log}");
+    assert!(log.contains("a live secret was sent in a token's place"), "the owner is told: {log}");
     for word in PRIVATE {
         assert!(!log.contains(word), "`{word}` is in the log: {log}");
     }

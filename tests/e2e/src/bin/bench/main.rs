@@ -1,7 +1,9 @@
 //! `make bench`: what the server takes, holds and answers, beside a bare server on the same stack in the same run.
 //!
 //! The bare server reads a body, discards it and answers `1`; it shows what HTTP alone costs on this machine with the load beside it.
-//! `BENCH_SECONDS` (5) per row, `BENCH_EVENTS` (10,000,000) stored events, `BENCH_CONNECTIONS` (64).
+//! `BENCH_SECONDS` (5) per row, `BENCH_EVENTS` (10,000,000) stored events, `BENCH_CONNECTIONS` (64), `BENCH_RESETS` (200).
+
+mod credentials;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -14,9 +16,11 @@ use axum::body::Bytes;
 use axum::routing::any;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const SECRET: &str = "fedcba9876543210fedcba9876543210";
+const OWNER: &str = "b@example.com";
 const USERS: u64 = 500_000;
 const DAYS: u64 = 30;
 
@@ -33,7 +37,7 @@ fn main() {
     let data = dir.path().join("data");
     let bare = Process::start(Command::new(std::env::current_exe().expect("a path")).arg("--bare"));
     let mut server = serve(&data);
-    create_project(&data);
+    let api_key = create_project(&data);
     let idle = server.rss_mib();
 
     println!("ingest, {} connections, acknowledged after fsync", setting("BENCH_CONNECTIONS", 64));
@@ -54,6 +58,7 @@ fn main() {
         );
     }
     println!("\nmemory: {idle:.0} MiB idle, {most:.0} MiB under that load");
+    credentials::measure(&runtime, &server, &data, &api_key);
     drop(server);
     std::fs::remove_dir_all(&data).expect("it is removed");
     let _ = std::fs::remove_file(dir.path().join("data.key"));
@@ -181,11 +186,13 @@ fn serve(data: &std::path::Path) -> Process {
     Process::start(Command::new(e2e::binary()).args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data))
 }
 
-fn create_project(data: &std::path::Path) {
+/// Returns the API key.
+fn create_project(data: &std::path::Path) -> String {
     let commands = e2e::Commands::new(data.to_path_buf());
-    commands.run(&["account", "create", "--email", "b@example.com", "--password-stdin"], "correct horse").expect("an account");
-    let project = ["project", "create", "--owner", "b@example.com", "--name", "Bench", "--token", TOKEN, "--api-secret", SECRET];
-    commands.run(&project, "").expect("a project");
+    commands.run(&["account", "create", "--email", OWNER, "--password-stdin"], "correct horse").expect("an account");
+    let project = ["project", "create", "--owner", OWNER, "--name", "Bench", "--token", TOKEN, "--api-secret", SECRET];
+    let made = commands.run(&project, "").expect("a project");
+    e2e::field(&serde_json::from_str(&made).expect("JSON was asked for"), "api_key")
 }
 
 fn size(dir: &std::path::Path) -> u64 {
@@ -196,6 +203,8 @@ fn size(dir: &std::path::Path) -> u64 {
 enum Stop {
     After(Duration),
     Events(u64),
+    /// When the task is dropped.
+    Never,
 }
 
 struct Loaded {
@@ -256,38 +265,54 @@ fn body(first: u64, count: u64, history: bool) -> String {
     text
 }
 
-/// Sends from many connections, one request after the other on each.
+/// Sends events from many connections.
 async fn load(port: u16, per_request: u64, stop: Stop, path: &'static str) -> Loaded {
-    let (next, over) = (Arc::new(AtomicU64::new(mixed(now_seconds()) % 1_000_000 * 100_000)), Arc::new(AtomicBool::new(false)));
+    let next = Arc::new(AtomicU64::new(mixed(now_seconds()) % 1_000_000 * 100_000));
     let first = next.load(Ordering::Relaxed);
+    let authorization = e2e::basic(SECRET, "");
+    let request = move || {
+        let number = next.fetch_add(per_request, Ordering::Relaxed);
+        if matches!(stop, Stop::Events(most) if number - first >= most) {
+            return None;
+        }
+        let body = body(number, per_request, matches!(stop, Stop::Events(_)));
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nAuthorization: {authorization}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        Some((head + &body, per_request))
+    };
+    ask(port, stop, "HTTP/1.1 200 ", request).await
+}
+
+/// Sends from many connections, one request after the other on each. `request` makes a request and says how many events it carries.
+async fn ask(
+    port: u16,
+    stop: Stop,
+    expected: &'static str,
+    request: impl Fn() -> Option<(String, u64)> + Clone + Send + 'static,
+) -> Loaded {
+    let over = Arc::new(AtomicBool::new(false));
     let since = Instant::now();
-    let tasks: Vec<_> = (0..setting("BENCH_CONNECTIONS", 64))
+    // Dropped, it ends them all.
+    let mut connections: JoinSet<_> = (0..setting("BENCH_CONNECTIONS", 64))
         .map(|_| {
-            let (next, over) = (next.clone(), over.clone());
-            tokio::spawn(async move {
+            let (request, over) = (request.clone(), over.clone());
+            async move {
                 let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
                 stream.set_nodelay(true).expect("an option");
                 let (mut latencies, mut events, mut answer) = (Vec::new(), 0, vec![0; 4096]);
-                let authorization = e2e::basic(SECRET, "");
                 while !over.load(Ordering::Relaxed) {
-                    let number = next.fetch_add(per_request, Ordering::Relaxed);
-                    if matches!(stop, Stop::Events(most) if number - first >= most) {
-                        break;
-                    }
-                    let body = body(number, per_request, matches!(stop, Stop::Events(_)));
-                    let head = format!(
-                        "POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nAuthorization: {authorization}\r\nContent-Length: {}\r\n\r\n",
-                        body.len()
-                    );
+                    let Some((bytes, carried)) = request() else { break };
                     let sent = Instant::now();
-                    stream.write_all((head + &body).as_bytes()).await.expect("it takes it");
+                    stream.write_all(bytes.as_bytes()).await.expect("it takes it");
                     let read = stream.read(&mut answer).await.expect("it answers");
-                    assert!(answer[..read].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..read]));
+                    assert!(answer[..read].starts_with(expected.as_bytes()), "{}", String::from_utf8_lossy(&answer[..read]));
                     latencies.push(sent.elapsed().as_secs_f64() * 1000.0);
-                    events += per_request;
+                    events += carried;
                 }
                 (latencies, events)
-            })
+            }
         })
         .collect();
     if let Stop::After(duration) = stop {
@@ -295,8 +320,8 @@ async fn load(port: u16, per_request: u64, stop: Stop, path: &'static str) -> Lo
         over.store(true, Ordering::Relaxed);
     }
     let (mut latencies, mut events) = (Vec::new(), 0);
-    for task in tasks {
-        let (more, sent) = task.await.expect("a connection");
+    while let Some(connection) = connections.join_next().await {
+        let (more, sent) = connection.expect("a connection");
         latencies.extend(more);
         events += sent;
     }
