@@ -1,19 +1,28 @@
 //! The audit log: a row in the same transaction as the change it tells of, chained by hash to the row before. The ledger beside the key
 //! file knows how the chain ends, so that rows can be neither changed, nor put in another order, nor cut off unseen.
 
-use model::{AccountId, ProjectId, Timestamp};
+use model::{AccountId, ProjectId, Role, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use crate::envelope::hex;
 use crate::{Metastore, Result, sha256};
 
 /// Who does something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
     /// Whoever sits at the machine: may everything.
     Console,
     /// A person who signed in: may what the role says.
     Account(AccountId),
+    /// A service account that proved itself: may what its role in its one project says, and nothing that is an owner's own.
+    ServiceAccount {
+        /// The name that it signs in with.
+        username: String,
+        /// Its project.
+        project: ProjectId,
+        /// What it is there.
+        role: Role,
+    },
     /// Anybody: may nothing but show a code or a password.
     Visitor,
 }
@@ -44,15 +53,16 @@ impl By {
     pub fn account_id(&self) -> Option<AccountId> {
         match self.actor {
             Actor::Account(account) => Some(account),
-            Actor::Console | Actor::Visitor => None,
+            Actor::Console | Actor::ServiceAccount { .. } | Actor::Visitor => None,
         }
     }
 
     /// `account 7`, `console` or `visitor`.
     pub(crate) fn name(&self) -> String {
-        match self.actor {
+        match &self.actor {
             Actor::Console => "console".to_owned(),
             Actor::Account(account) => format!("account {account}"),
+            Actor::ServiceAccount { username, .. } => format!("service account {username}"),
             Actor::Visitor => "visitor".to_owned(),
         }
     }

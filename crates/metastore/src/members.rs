@@ -48,16 +48,17 @@ pub(crate) fn require_owner(change: &Transaction<'_>, project: ProjectId, by: &B
     match by.actor {
         Actor::Console => Ok(()),
         Actor::Account(account) if role_of(change, project, account)? == Some(Role::Owner) => Ok(()),
-        Actor::Account(_) | Actor::Visitor => Err(MetaError::NotOwner(what)),
+        Actor::Account(_) | Actor::ServiceAccount { .. } | Actor::Visitor => Err(MetaError::NotOwner(what)),
     }
 }
 
 /// Refuses whoever is neither admin nor owner of the project; the console may. Returns the role, the console's being an owner's.
 pub(crate) fn require_admin(change: &Transaction<'_>, project: ProjectId, by: &By, what: &'static str) -> Result<Role> {
     require_project(change, project)?;
-    let role = match by.actor {
+    let role = match &by.actor {
         Actor::Console => Some(Role::Owner),
-        Actor::Account(account) => role_of(change, project, account)?,
+        Actor::Account(account) => role_of(change, project, *account)?,
+        Actor::ServiceAccount { project: own, role, .. } => Some(*role).filter(|_| *own == project),
         Actor::Visitor => None,
     };
     role.filter(|role| *role >= Role::Admin).ok_or(MetaError::NotAdmin(what))
@@ -68,7 +69,7 @@ pub(crate) fn require_operator(change: &Transaction<'_>, by: &By, what: &'static
     let account = match by.actor {
         Actor::Console => return Ok(()),
         Actor::Account(account) => account,
-        Actor::Visitor => return Err(MetaError::NotOperator(what)),
+        Actor::ServiceAccount { .. } | Actor::Visitor => return Err(MetaError::NotOperator(what)),
     };
     let found = change.query_row("SELECT is_operator FROM accounts WHERE id = $1", [account.0], |row| row.get(0)).optional()?;
     if found.unwrap_or(false) { Ok(()) } else { Err(MetaError::NotOperator(what)) }

@@ -1,6 +1,6 @@
 //! Service accounts: a user name and a secret with a role in one project.
 
-use model::{ProjectId, Role, Timestamp};
+use model::{AccountId, ProjectId, Role, Timestamp};
 use rusqlite::OptionalExtension;
 
 use crate::audit::{self, By};
@@ -13,6 +13,10 @@ use crate::{MetaError, Metastore, Result, Secret, bump_epoch, sha256};
 pub struct ServiceAccountRow {
     /// Its row.
     pub id: i64,
+    /// The project that it belongs to.
+    pub project: ProjectId,
+    /// Who made it.
+    pub created_by: Option<AccountId>,
     /// The name that it signs in with.
     pub username: String,
     /// What people call it.
@@ -93,12 +97,16 @@ impl Metastore {
     pub fn service_accounts(&self, project: ProjectId) -> Result<Vec<ServiceAccountRow>> {
         let connection = self.lock();
         let mut found = connection.prepare(
-            "SELECT id, username, name, role, created_at, expires_at, revoked_at FROM service_accounts WHERE project_id = $1 ORDER BY id",
+            "SELECT id, username, name, role, created_at, expires_at, revoked_at, created_by FROM service_accounts
+             WHERE project_id = $1
+             ORDER BY id",
         )?;
         let rows = found.query_map([project.0], |row| {
             let role: String = row.get(3)?;
             Ok(ServiceAccountRow {
                 id: row.get(0)?,
+                project,
+                created_by: row.get::<_, Option<i64>>(7)?.map(AccountId),
                 username: row.get(1)?,
                 name: row.get(2)?,
                 role: Role::parse(&role).unwrap_or(Role::Consumer),

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use metastore::{CallerKey, Credential, CredentialTable, Legacy, Outcome, Project, Session, sha256};
-use model::{AccessRight, ProjectId, Timestamp};
+use model::{AccessRight, AccountId, ProjectId, Role, Timestamp};
 use subtle::ConstantTimeEq;
 use wire::params::Params;
 use wire::signature::{self, SignatureError};
@@ -497,6 +497,40 @@ fn bearer_of(
     has_right(role.rights(), right, &format!("the role {}", role.as_str()))?;
     let by = Use { project, credential: format!("bearer token {}", entry.id), scheme: "bearer" };
     Ok(Proof { project, by, credential: Credential::Bearer(hash) })
+}
+
+/// Who calls the app API.
+pub(crate) enum AppCaller {
+    ServiceAccount {
+        username: String,
+        project: ProjectId,
+        role: Role,
+    },
+    /// By a bearer token.
+    Account(AccountId),
+}
+
+/// Proves a caller of the app API, where the project stands in the path or nowhere.
+pub(crate) fn prove_app(
+    table: &CredentialTable,
+    client: &Client,
+    headers: &HeaderMap,
+    now: Timestamp,
+) -> Result<(AppCaller, Use), Refusal> {
+    if let Some(token) = bearer(headers) {
+        let account = table.account_of_bearer(&sha256(token.as_bytes()), now);
+        let account = account.ok_or_else(|| Refusal::new(401, "Invalid bearer token"))?;
+        let project = table.members.keys().find(|(member, _)| *member == account).map_or(ProjectId(0), |(_, project)| *project);
+        let by = Use { project, credential: format!("account {account}"), scheme: "bearer" };
+        return Ok((AppCaller::Account(account), by));
+    }
+    let Some(Basic::Account(user, secret)) = basic(headers) else {
+        return Err(Refusal::new(401, "Invalid service account credentials"));
+    };
+    let own = table.service_accounts.get(&user).map(|account| account.project.to_string());
+    let proof = account(table, client, &user, &secret, own.as_deref(), None, now)?;
+    let role = table.service_accounts.get(&user).map_or(Role::Consumer, |account| account.role);
+    Ok((AppCaller::ServiceAccount { username: user, project: proof.project, role }, proof.by))
 }
 
 /// A Basic credential as it was meant.

@@ -3,6 +3,7 @@
 mod admin;
 mod api;
 mod app;
+mod app_api;
 mod auth;
 mod backup;
 mod callers;

@@ -13,9 +13,11 @@ use model::{AccessRight, Role};
 
 use crate::api::{self, Handler, Operation, Who, account, instance, keys, members, projects, session, tickets};
 use crate::app::App;
-use crate::{ingest, reports, sdk, setup};
+use crate::{app_api, ingest, reports, sdk, setup};
 use wire::dialect::Endpoint;
 
+/// What is read with a secret; no other site may with a secret that a browser stored.
+const SECRET_PREFIXES: [&str; 3] = ["/api/2.0", "/api/query", "/api/app"];
 /// The prefixes under which reports are read; the first is the canonical one.
 const READ_PREFIXES: [&str; 2] = ["/api/2.0", "/api/query"];
 
@@ -282,6 +284,26 @@ macro_rules! methods {
 }
 methods!(get GET post POST put PUT patch PATCH delete DELETE);
 
+/// The part of the original's app API that is there; each route is for service accounts and bearer tokens alone.
+fn app_routes() -> Vec<(&'static str, Vec<(Method, app_api::Handler)>)> {
+    let get = |run: app_api::Handler| (Method::GET, run);
+    vec![
+        ("/api/app/me", vec![get(app_api::me)]),
+        ("/api/app/projects", vec![get(app_api::projects)]),
+        ("/api/app/projects/{project}/service-accounts", vec![get(app_api::project_service_accounts)]),
+        (
+            "/api/app/organizations/{organization}/service-accounts",
+            vec![get(app_api::service_accounts), (Method::POST, app_api::create_service_account)],
+        ),
+        (
+            "/api/app/organizations/{organization}/service-accounts/{id}",
+            vec![get(app_api::show_service_account), (Method::DELETE, app_api::delete_service_account)],
+        ),
+        ("/api/app/organizations/{organization}/service-accounts/add-to-project", vec![(Method::POST, app_api::one_project)]),
+        ("/api/app/organizations/{organization}/service-accounts/remove-from-project", vec![(Method::POST, app_api::one_project)]),
+    ]
+}
+
 /// The router of the public listener.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
@@ -322,6 +344,17 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         router = router.nest(prefix, reads);
     }
     router = router.nest(MANAGEMENT, api::router(operations()));
+    for (path, handlers) in app_routes() {
+        router = router.route(
+            path,
+            any(move |State(app): State<Arc<App>>, request: Request| async move {
+                match handlers.iter().find(|(method, _)| method == request.method()) {
+                    Some((_, run)) => app_api::call(app, request, *run).await,
+                    None => app_api::other_method(&handlers.iter().map(|(method, _)| method.clone()).collect::<Vec<_>>()),
+                }
+            }),
+        );
+    }
     router.fallback(not_found).layer(middleware::from_fn(cors)).with_state(app)
 }
 
@@ -370,7 +403,7 @@ async fn cors(request: Request, next: Next) -> Response {
     let private = request.headers().contains_key("access-control-request-private-network");
     let preflight = request.method() == Method::OPTIONS;
     let path = request.uri().path();
-    let is_read = READ_PREFIXES.iter().any(|prefix| path.starts_with(prefix));
+    let is_read = SECRET_PREFIXES.iter().any(|prefix| path.starts_with(prefix));
     if ["/", HEALTH, METRICS, SETUP].contains(&path)
         || path == MANAGEMENT
         || path.starts_with(MANAGEMENT) && path[MANAGEMENT.len()..].starts_with('/')

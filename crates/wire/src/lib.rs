@@ -1,5 +1,6 @@
 //! Mixpanel's public formats, both directions, and request signatures. Pure functions; JSON lives here.
 
+pub mod app;
 pub mod body;
 pub mod dates;
 pub mod dialect;

@@ -308,3 +308,38 @@ fn a_restored_backup_revives_nothing_and_loses_nothing() {
     server.restart();
     assert_eq!(reads(&server, NAMES, &newest), 200);
 }
+
+/// R33 of the read contract, and the original's way to manage service accounts.
+#[test]
+fn service_accounts_manage_service_accounts_as_the_original_has_it() {
+    let server = TestServer::start();
+    let admin = run(&server, &on(&["service-account", "create", "--name", "admin", "--role", "admin"]));
+    let admin = basic(&field(&admin, "username"), &field(&admin, "secret"));
+    let url = |path: &str| format!("{}/api/app{path}", server.base);
+    let (status, body) = get(&url("/me"), Some(&admin));
+    let me: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &me["results"]["projects"]["1"]["name"]), (200, &Value::from("P")));
+    let permissions = me["results"]["projects"]["1"]["permissions"].to_string();
+    assert!(permissions.contains("view_base_reports") && !permissions.contains("reset_api_key"), "{permissions}");
+    let make = |body: &str| post(&url("/organizations/1/service-accounts"), body, Some(&admin));
+    let (status, body) = make(r#"{"username":"etl","role":"consumer","projects":[{"id":1,"role":"analyst"}]}"#);
+    let made: Value = serde_json::from_str(&body).unwrap();
+    let made = &made["results"];
+    let username = field(made, "username");
+    assert!(status == 201 && username.starts_with("etl.") && username.ends_with(".mp-service-account"), "{body}");
+    let etl = basic(&username, &field(made, "token"));
+    assert_eq!(get(&format!("{}{NAMES}&project_id=1", server.base), Some(&etl)).0, 200);
+    assert_eq!(make(r#"{"username":"king","projects":[{"id":1,"role":"owner"}]}"#).0, 403, "never more than its maker");
+    assert_eq!(make(r#"{"username":"x","projects":[{"id":2}]}"#).0, 403);
+    assert_eq!(make("nonsense").1, r#"{"status":"error","error":"Invalid JSON body"}"#);
+    let list = get(&url("/projects/1/service-accounts"), Some(&admin)).1;
+    assert!(list.contains(&username) && !list.contains(&field(made, "token")), "{list}");
+    let one = url(&format!("/organizations/1/service-accounts/{}", made["id"]));
+    assert_eq!(get(&one, Some(&admin)).0, 200);
+    assert_eq!(get(&one, Some(&etl)).0, 403);
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    assert_eq!(agent.delete(&one).header("authorization", &admin).call().unwrap().status(), 200);
+    assert_eq!(get(&format!("{}{NAMES}&project_id=1", server.base), Some(&etl)).0, 401, "it is dead at once");
+    let audit = server.cli(&["audit", "list", "--project", "1"], "");
+    assert!(audit.contains("\"actor\":\"service account admin."), "{audit}");
+}
