@@ -3,7 +3,7 @@
 use model::{AccountId, Timestamp};
 use rusqlite::{OptionalExtension, Transaction};
 
-use crate::accounts::{check_email, hash_password, is_taken, normal};
+use crate::accounts::{check_email, hash_password, is_taken, normal, replace_password};
 use crate::audit::{self, Actor, By};
 use crate::secret::new_code;
 use crate::{MetaError, Metastore, Result, Secret, sessions, sha256};
@@ -68,12 +68,11 @@ impl Metastore {
         let (account, email) = take(&change, PASSWORD, code, by.at)?;
         // Only whoever has a code may ask for the work of hashing. A password that is refused leaves the code as it was.
         let hash = hash_password(password, &email)?;
-        change.execute("UPDATE accounts SET password_hash = $1 WHERE id = $2", (hash, account.0))?;
+        let dead = replace_password(&change, account, &hash, by.at)?;
         sessions::end_all(&change, account, None)?;
-        change.execute("DELETE FROM devices WHERE account_id = $1", [account.0])?;
         let by = By { actor: Actor::Account(account), ..by.clone() };
         audit::append(&change, &by, None, "password reset", "")?;
-        self.finish(change, &[])?;
+        self.finish(change, &[dead])?;
         Ok(account)
     }
 

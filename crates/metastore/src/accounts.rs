@@ -52,6 +52,8 @@ pub const PASSWORD_CHARS_MIN: usize = 8;
 const PASSWORD_BYTES_MAX: usize = 1024;
 /// A password that is guessed with fewer tries is refused.
 const GUESSES_MIN: u64 = 10_000;
+/// In the place of a hash: no password fits, until another is set.
+pub(crate) const NO_PASSWORD: &str = "!";
 const SETUP_CODE_CHARS: usize = 20;
 
 impl Metastore {
@@ -93,14 +95,13 @@ impl Metastore {
         if !fits_password(Some(&hash), old)? {
             return Err(MetaError::NotProven("the old password does not fit"));
         }
-        let hash = hash_password(new, &email)?;
+        let new_hash = hash_password(new, &email)?;
         let mut connection = self.lock();
         let change = connection.transaction()?;
-        change.execute("UPDATE accounts SET password_hash = $1 WHERE id = $2", (hash, account.0))?;
+        let dead = replace_password(&change, account, &new_hash, by.at)?;
         sessions::end_all(&change, account, session)?;
-        change.execute("DELETE FROM devices WHERE account_id = $1", [account.0])?;
         audit::append(&change, by, None, "password change", "")?;
-        self.finish(change, &[])
+        self.finish(change, &[dead])
     }
 
     /// Ends an account: it cannot sign in, its sessions and bearer tokens are dead, its memberships gone. Only an operator may; a
@@ -126,10 +127,11 @@ impl Metastore {
         if changed == 0 {
             return Err(MetaError::Unknown("account"));
         }
-        let dead: Vec<([u8; 32], Timestamp)> = {
+        let mut dead: Vec<([u8; 32], Timestamp)> = {
             let mut found = change.prepare("SELECT token_sha256 FROM bearer_tokens WHERE account_id = $1 AND revoked_at IS NULL")?;
             found.query_map([account.0], |row| Ok((row.get(0)?, by.at)))?.collect::<rusqlite::Result<_>>()?
         };
+        dead.push(replace_password(&change, account, NO_PASSWORD, by.at)?);
         change.execute("UPDATE bearer_tokens SET revoked_at = $1 WHERE account_id = $2 AND revoked_at IS NULL", (by.at.0, account.0))?;
         sessions::end_all(&change, account, None)?;
         for table in ["devices", "account_codes", "members"] {
@@ -252,9 +254,17 @@ fn argon2() -> Result<Argon2<'static>> {
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
+/// Gives an account another password hash; browsers that it is known from are forgotten. The ledger has to know the old one.
+pub(crate) fn replace_password(change: &Transaction<'_>, account: AccountId, hash: &str, now: Timestamp) -> Result<([u8; 32], Timestamp)> {
+    let old: String = change.query_row("SELECT password_hash FROM accounts WHERE id = $1", [account.0], |row| row.get(0))?;
+    change.execute("UPDATE accounts SET password_hash = $1 WHERE id = $2", (hash, account.0))?;
+    change.execute("DELETE FROM devices WHERE account_id = $1", [account.0])?;
+    Ok((sha256(old.as_bytes()), now))
+}
+
 /// Whether a password is the one of a stored hash; `None` is an unknown address and costs the same.
 pub(crate) fn fits_password(hash: Option<&str>, password: &str) -> Result<bool> {
-    let Some(hash) = hash else {
+    let Some(hash) = hash.filter(|hash| *hash != NO_PASSWORD) else {
         argon2_hash("an unknown address")?;
         return Ok(false);
     };

@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use model::{ProjectId, Timestamp};
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction};
 
+use crate::accounts::NO_PASSWORD;
 use crate::audit::{self, By};
 use crate::ledger::Recorded;
-use crate::{HAS_LEDGER, MetaError, Metastore, REVOCATIONS, Result, bump_epoch, number, set_number};
+use crate::members::membership_hash;
+use crate::{HAS_LEDGER, MetaError, Metastore, REVOCATIONS, Result, bump_epoch, number, set_number, sha256};
 
 impl Metastore {
     /// Writes a copy of the database as it is now to a file that does not exist yet. Writers wait meanwhile.
@@ -76,9 +78,17 @@ impl Metastore {
                     .execute("UPDATE service_accounts SET revoked_at = $1 WHERE secret_sha256 = $2 AND revoked_at IS NULL", (at, hash))?;
                 change.execute("UPDATE bearer_tokens SET revoked_at = $1 WHERE token_sha256 = $2 AND revoked_at IS NULL", (at, hash))?;
             }
+            let revoked: Vec<_> = recorded.iter().flat_map(|recorded| &recorded.revoked).copied().collect();
+            end_people(&change, &revoked)?;
             change.execute("UPDATE projects SET suspended_at = $1 WHERE suspended_at IS NULL", [now.0])?;
             audit::append(&change, &By::console(now), None, "restore", "credentials wait for an owner of each project")?;
             bump_epoch(&change)?;
+        }
+        if is_behind || restored {
+            // Who was signed in, invited or sent a code then, begins anew.
+            change.execute_batch(
+                "DELETE FROM sessions; DELETE FROM devices; DELETE FROM account_codes; DELETE FROM invitations; DELETE FROM transfers;",
+            )?;
         }
         let epoch = own.max(recorded.as_ref().map_or(0, |recorded| recorded.epoch));
         set_number(&change, REVOCATIONS, epoch)?;
@@ -105,6 +115,34 @@ impl Metastore {
             other => other,
         })
     }
+}
+
+/// Keeps people out whom a restored database knows and the ledger knows better: passwords that were changed, recovery codes that were used,
+/// memberships that were ended or lowered since.
+fn end_people(change: &Transaction<'_>, revoked: &[([u8; 32], Timestamp)]) -> Result<()> {
+    let backed_up_at: i64 = change.query_row("SELECT COALESCE(MAX(at), 0) FROM audit", [], |row| row.get(0))?;
+    let is_dead = |hash: &[u8; 32]| revoked.iter().any(|(dead, _)| dead == hash);
+    let accounts: Vec<(i64, String)> = {
+        let mut found = change.prepare("SELECT id, password_hash FROM accounts")?;
+        found.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?
+    };
+    for (id, _) in accounts.iter().filter(|(_, hash)| is_dead(&sha256(hash.as_bytes()))) {
+        change.execute("UPDATE accounts SET password_hash = $1 WHERE id = $2", (NO_PASSWORD, id))?;
+    }
+    for (hash, at) in revoked {
+        change.execute("DELETE FROM recovery_codes WHERE code_sha256 = $1", [hash])?;
+        // A member may have been added again before the backup: only what ended after it counts.
+        if at.0 >= backed_up_at {
+            let members: Vec<(i64, i64)> = {
+                let mut found = change.prepare("SELECT project_id, account_id FROM members")?;
+                found.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?
+            };
+            for (project, account) in members.into_iter().filter(|(project, account)| membership_hash(*project, *account) == *hash) {
+                change.execute("DELETE FROM members WHERE project_id = $1 AND account_id = $2", (project, account))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 const RESTORED: &str = "restored";

@@ -5,7 +5,7 @@ use model::{AccountId, ProjectId, Role, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use crate::audit::{self, Actor, By};
-use crate::{MetaError, Metastore, Result, bump_epoch};
+use crate::{MetaError, Metastore, Result, bump_epoch, sha256};
 
 /// A member of a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +80,11 @@ pub(crate) fn require_project(change: &Transaction<'_>, project: ProjectId) -> R
     if known { Ok(()) } else { Err(MetaError::Unknown("project")) }
 }
 
+/// How the ledger names a membership that ended or was lowered.
+pub(crate) fn membership_hash(project: i64, account: i64) -> [u8; 32] {
+    sha256(format!("membership {project} {account}").as_bytes())
+}
+
 fn has_other_owner(change: &Transaction<'_>, project: ProjectId, account: AccountId) -> Result<bool> {
     Ok(change.query_row(
         "SELECT EXISTS (SELECT 1 FROM members WHERE project_id = $1 AND account_id <> $2 AND role = 'owner')",
@@ -149,7 +154,9 @@ impl Metastore {
         let detail = format!("account {account}: {} -> {}", before.map_or("none", Role::as_str), role.as_str());
         audit::append(&change, by, Some(project), "member role", &detail)?;
         bump_epoch(&change)?;
-        self.finish(change, &[])
+        let is_lowered = before.is_some_and(|before| before > role);
+        let dead = is_lowered.then(|| (membership_hash(project.0, account.0), by.at));
+        self.finish(change, dead.as_slice())
     }
 
     /// Ends a membership. Admins may remove everybody but owners, owners everybody but the last owner, and everybody may leave.
@@ -170,7 +177,7 @@ impl Metastore {
         change.execute("DELETE FROM transfers WHERE project_id = $1 AND (from_account = $2 OR to_account = $2)", (project.0, account.0))?;
         audit::append(&change, by, Some(project), "member remove", &format!("account {account}: {}", before.as_str()))?;
         bump_epoch(&change)?;
-        self.finish(change, &[])
+        self.finish(change, &[(membership_hash(project.0, account.0), by.at)])
     }
 
     /// Offers a project to an account, in the place of an older offer. It stands for a week; nothing changes until it is accepted.
@@ -232,7 +239,7 @@ impl Metastore {
         change.execute("DELETE FROM transfers WHERE project_id = $1", [project.0])?;
         audit::append(&change, by, Some(project), "transfer accept", &format!("account {} -> account {}", offer.from, offer.to))?;
         bump_epoch(&change)?;
-        self.finish(change, &[])
+        self.finish(change, &[(membership_hash(project.0, offer.from.0), by.at)])
     }
 
     /// Takes an offer back, or declines it.

@@ -18,6 +18,9 @@ pub struct NewTotp {
     pub url: Secret,
 }
 
+/// Hashes of what counts no more, and since when.
+pub(crate) type Dead = Vec<([u8; 32], Timestamp)>;
+
 const RECOVERY_CODES: usize = 10;
 /// 120 bits: guessing is hopeless, and a plain hash is enough.
 const RECOVERY_CODE_CHARS: usize = 24;
@@ -46,8 +49,13 @@ fn account_data_key(this: &Metastore, connection: &Connection) -> Result<DataKey
     }
 }
 
+/// Ends the recovery codes of an account.
+fn end_recovery_codes(change: &Transaction<'_>, account: AccountId, now: Timestamp) -> Result<Dead> {
+    let mut found = change.prepare("DELETE FROM recovery_codes WHERE account_id = $1 RETURNING code_sha256")?;
+    Ok(found.query_map([account.0], |row| Ok((row.get(0)?, now)))?.collect::<rusqlite::Result<_>>()?)
+}
+
 fn new_recovery_codes(change: &Transaction<'_>, account: AccountId) -> Result<Vec<Secret>> {
-    change.execute("DELETE FROM recovery_codes WHERE account_id = $1", [account.0])?;
     let codes: Vec<Secret> = (0..RECOVERY_CODES).map(|_| human_code(RECOVERY_CODE_CHARS)).collect();
     for code in &codes {
         let hash = sha256(read_human_code(code.expose()).as_bytes());
@@ -57,22 +65,23 @@ fn new_recovery_codes(change: &Transaction<'_>, account: AccountId) -> Result<Ve
 }
 
 impl Metastore {
-    /// Takes a code of the account's authenticator app or one of its recovery codes, so that it counts this once.
-    pub(crate) fn take_code(&self, change: &Transaction<'_>, account: AccountId, code: &str, now: Timestamp) -> Result<bool> {
+    /// Takes a code of the account's authenticator app or one of its recovery codes, so that it counts this once. `None` where it is none;
+    /// else what the ledger has to know of it.
+    pub(crate) fn take_code(&self, change: &Transaction<'_>, account: AccountId, code: &str, now: Timestamp) -> Result<Option<Dead>> {
         let recovery = sha256(read_human_code(code).as_bytes());
         if change.execute("DELETE FROM recovery_codes WHERE code_sha256 = $1 AND account_id = $2", (recovery, account.0))? > 0 {
-            return Ok(true);
+            return Ok(Some(vec![(recovery, now)]));
         }
         let (sealed, last): (Option<Vec<u8>>, i64) =
             change.query_row("SELECT totp_sealed, totp_step FROM accounts WHERE id = $1", [account.0], |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })?;
-        let Some(sealed) = sealed else { return Ok(false) };
+        let Some(sealed) = sealed else { return Ok(None) };
         let secret = account_data_key(self, change)?.open_bound(&bound_to(account), &sealed)?;
         let step = totp(secret, "account")?.check(code.trim(), now.seconds().max(0) as u64).map(|step| step as i64);
-        let Some(step) = step.filter(|step| *step > last) else { return Ok(false) };
+        let Some(step) = step.filter(|step| *step > last) else { return Ok(None) };
         change.execute("UPDATE accounts SET totp_step = $1 WHERE id = $2", (step, account.0))?;
-        Ok(true)
+        Ok(Some(Vec::new()))
     }
 
     /// Makes a second factor, which counts once [`Metastore::confirm_totp`] saw a code of it.
@@ -104,10 +113,11 @@ impl Metastore {
             "UPDATE accounts SET totp_sealed = totp_pending, totp_pending = NULL, totp_step = $1 WHERE id = $2",
             (step as i64, account.0),
         )?;
+        let dead = end_recovery_codes(&change, account, by.at)?;
         let codes = new_recovery_codes(&change, account)?;
         crate::sessions::end_all(&change, account, session)?;
         audit::append(&change, by, None, "second factor on", "")?;
-        self.finish(change, &[])?;
+        self.finish(change, &dead)?;
         Ok(codes)
     }
 
@@ -116,9 +126,9 @@ impl Metastore {
         let mut connection = self.lock();
         let change = connection.transaction()?;
         change.execute("UPDATE accounts SET totp_sealed = NULL, totp_pending = NULL WHERE id = $1", [account.0])?;
-        change.execute("DELETE FROM recovery_codes WHERE account_id = $1", [account.0])?;
+        let dead = end_recovery_codes(&change, account, by.at)?;
         audit::append(&change, by, None, "second factor off", &format!("account {account}"))?;
-        self.finish(change, &[])
+        self.finish(change, &dead)
     }
 
     /// Other recovery codes in the place of the old ones; shown here and never again.
@@ -130,9 +140,10 @@ impl Metastore {
         if !has_totp {
             return Err(MetaError::Invalid("recovery codes belong to a second factor, which is off".to_owned()));
         }
+        let dead = end_recovery_codes(&change, account, by.at)?;
         let codes = new_recovery_codes(&change, account)?;
         audit::append(&change, by, None, "recovery codes renew", "")?;
-        self.finish(change, &[])?;
+        self.finish(change, &dead)?;
         Ok(codes)
     }
 }

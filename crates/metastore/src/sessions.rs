@@ -185,10 +185,12 @@ impl Metastore {
         if !fits || !unchanged {
             return refused(change, "password");
         }
+        let mut dead = Vec::new();
         if has_totp {
             let Some(code) = visit.code.filter(|code| !code.trim().is_empty()) else { return Ok(SignIn::NeedsCode) };
-            if !self.take_code(&change, account, code, by.at)? {
-                return refused(change, "second factor");
+            match self.take_code(&change, account, code, by.at)? {
+                Some(taken) => dead = taken,
+                None => return refused(change, "second factor"),
             }
         }
         let session = begin(&change, account, visit.user_agent, &by)?;
@@ -202,7 +204,7 @@ impl Metastore {
             (sha256(device.expose().as_bytes()), account.0, by.at.0),
         )?;
         audit::append(&change, &by, None, "login", if has_totp { "password and second factor" } else { "password" })?;
-        self.finish(change, &[])?;
+        self.finish(change, &dead)?;
         Ok(SignIn::In(Box::new(SignedIn { account, session, device })))
     }
 
@@ -257,10 +259,17 @@ impl Metastore {
         };
         let mut connection = self.lock();
         let change = connection.transaction()?;
+        let mut dead = Vec::new();
         let proven = match (by_password, proof) {
             (Some(fits), _) => fits,
-            (None, Proof::Code(code)) => has_totp && self.take_code(&change, session.account, code, by.at)?,
-            (None, Proof::Password(_)) => false,
+            (None, Proof::Code(code)) if has_totp => match self.take_code(&change, session.account, code, by.at)? {
+                Some(taken) => {
+                    dead = taken;
+                    true
+                }
+                None => false,
+            },
+            (None, _) => false,
         };
         if !proven {
             audit::append(&change, by, None, "proof failed", "")?;
@@ -276,7 +285,7 @@ impl Metastore {
             return Err(MetaError::NotSignedIn(WHAT));
         }
         audit::append(&change, by, None, "proof", if has_totp { "second factor" } else { "password" })?;
-        self.finish(change, &[])?;
+        self.finish(change, &dead)?;
         Ok(next)
     }
 

@@ -438,6 +438,12 @@ fn permit(app: &App, operation: &Operation, caller: &Caller, project: Option<Pro
             // A project of others is told from one that does not exist by nothing.
             let role = project.map(|project| app.metastore.role(project, account)).transpose()?.flatten();
             let role = role.ok_or_else(|| ApiError::unknown("project"))?;
+            // Of whom a restored backup speaks, its owner has to judge first.
+            let is_suspended = project.map(|project| app.metastore.project(project)).transpose()?.flatten();
+            if is_suspended.is_some_and(|project| project.suspended_at.is_some()) && role < Role::Owner {
+                let message = "a backup was restored: an owner of the project has to confirm its credentials first";
+                return Err(ApiError::forbidden("suspended", message));
+            }
             match least {
                 least if role >= least => Some(role),
                 Role::Owner => return Err(ApiError::forbidden("not_owner", "only the project's owner may do this")),

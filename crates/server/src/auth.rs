@@ -296,10 +296,7 @@ fn member(
     let Some(role) = table.members.get(&(session.account, project)) else {
         return Err(Refusal::new(403, "the account is not a project member"));
     };
-    let Some(found) = table.projects.get(&project) else { return Err(Refusal::new(403, "unknown project")) };
-    if found.requires_tls && !client.is_private {
-        return Err(Refusal::new(403, "this project takes secrets over TLS only"));
-    }
+    may_enter(table, client, project)?;
     has_right(role.rights(), right, &format!("the role {}", role.as_str()))?;
     let by = Use { project, credential: format!("account {}", session.account), scheme: "session" };
     Ok(Proof { project, by, credential: Credential::Member(session.account) })

@@ -72,33 +72,8 @@ fn or_null<T>(value: Option<T>, some: impl FnOnce(T) -> Value) -> Value {
 
 fn ok(results: Value) -> String {
     let mut out = String::new();
-    spaced(&object(vec![("status", text("ok")), ("results", results)]), &mut out);
+    json::write_spaced(&object(vec![("status", text("ok")), ("results", results)]), &mut out);
     out
-}
-
-/// Writes JSON as the original's app host does: a space behind every comma and colon.
-fn spaced(value: &Value, out: &mut String) {
-    match value {
-        Value::Object(fields) => {
-            out.push('{');
-            for (at, (name, value)) in fields.iter().enumerate() {
-                out.push_str(if at > 0 { ", " } else { "" });
-                json::write_string(name, out);
-                out.push_str(": ");
-                spaced(value, out);
-            }
-            out.push('}');
-        }
-        Value::List(items) => {
-            out.push('[');
-            for (at, item) in items.iter().enumerate() {
-                out.push_str(if at > 0 { ", " } else { "" });
-                spaced(item, out);
-            }
-            out.push(']');
-        }
-        other => json::write(other, out),
-    }
 }
 
 /// `{"status":"error","error":…}`: what every refusal of these routes looks like.
