@@ -118,6 +118,11 @@ fn seconds(text: &str) -> Option<i64> {
     Some(if number.abs() >= 100_000_000_000 { number / 1000 } else { number })
 }
 
+/// Where `name=` begins in a text; also where the name overlaps itself, as in `distinct_idistinct_id=`.
+fn places<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
+    text.match_indices('=').filter(move |(end, _)| text[..*end].ends_with(name)).map(move |(end, _)| end - name.len())
+}
+
 struct Reading<'a> {
     base: &'a str,
     known: &'a [&'a str],
@@ -135,11 +140,7 @@ impl Reading<'_> {
     fn count(&self) -> usize {
         let mut cuts: Vec<(usize, usize)> = Vec::new();
         for (index, name) in self.known.iter().enumerate() {
-            for (at, _) in self.base.match_indices(name) {
-                if self.base[at + name.len()..].starts_with('=') {
-                    cuts.push((at, index));
-                }
-            }
+            cuts.extend(places(self.base, name).map(|at| (at, index)));
         }
         if cuts.len() > PIECES_MAX {
             return 2;
@@ -183,9 +184,7 @@ impl Reading<'_> {
     fn value_fits(&self, name: &str, value: &str) -> bool {
         // The path is not signed: names of every endpoint count.
         let names = EVERY_ENDPOINT.iter().copied().flatten().chain(self.known);
-        let holds_later = names
-            .filter(|later| **later > name)
-            .any(|later| value.match_indices(later).any(|(at, _)| value[at + later.len()..].starts_with('=')));
+        let holds_later = names.filter(|later| **later > name).any(|later| places(value, later).next().is_some());
         !holds_later && self.is_of_type(name, value)
     }
 
@@ -597,7 +596,6 @@ mod tests {
 
     /// The beginning of a name and the name behind it: where the two overlap, the name is still there.
     #[test]
-    #[ignore = "it does hide one: `data_group_idata_group_id=` is searched without overlaps"]
     fn a_name_that_overlaps_itself_hides_nothing() {
         for (text, endpoint) in [
             ("api_key=kbucket=data_group_idata_group_id=1expire=4102444800", 1),
