@@ -91,7 +91,8 @@ impl Client {
         let forwarded = by_proxy("x-forwarded-for").and_then(|list| list.rsplit(',').next()).or_else(|| by_proxy("x-real-ip"));
         let address = forwarded.and_then(|address| address.trim().parse().ok()).unwrap_or(connected);
         let is_private = is_tls || address.is_loopback() || by_proxy("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-        let user_agent = header("user-agent").unwrap_or_default().chars().take(200).collect();
+        let user_agent: String = header("user-agent").unwrap_or_default().chars().take(200).collect();
+        let user_agent = wire::error::cleared(&user_agent);
         Self { address, is_private, user_agent }
     }
 
@@ -99,7 +100,8 @@ impl Client {
     pub(crate) fn note(&self, app: &App, by: Use, outcome: Outcome, endpoint: &str, now: Timestamp) {
         let Use { project, credential, scheme } = by;
         let (address, user_agent) = (self.address.to_string(), self.user_agent.clone());
-        app.callers.note(CallerKey { project, credential, outcome, scheme, endpoint: endpoint.to_owned(), address, user_agent }, now);
+        let endpoint = crate::routes::counted(endpoint).to_owned();
+        app.callers.note(CallerKey { project, credential, outcome, scheme, endpoint, address, user_agent }, now);
     }
 }
 

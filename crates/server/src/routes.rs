@@ -86,6 +86,26 @@ pub(crate) fn knows(path: &str) -> (&'static [&'static str], AccessRight) {
     }
 }
 
+/// The path of an endpoint that there is, else `unknown`: what is counted and kept holds no words of a stranger.
+pub(crate) fn counted(path: &str) -> &str {
+    const READS: [&str; 12] = [
+        "/export",
+        "/engage",
+        "/events",
+        "/events/top",
+        "/events/names",
+        "/events/properties",
+        "/events/properties/top",
+        "/events/properties/values",
+        "/segmentation",
+        "/segmentation/numeric",
+        "/segmentation/sum",
+        "/segmentation/average",
+    ];
+    let is_read = READ_PREFIXES.iter().filter_map(|prefix| path.strip_prefix(prefix)).any(|name| READS.contains(&name));
+    if is_read || ["/track", "/engage", "/groups", "/import"].contains(&path) { path } else { "unknown" }
+}
+
 /// Collapses doubled slashes and drops a trailing one: SDKs send both, and none follows a redirect of a POST.
 pub(crate) fn normal(uri: &Uri) -> Option<Uri> {
     let path = uri.path();
