@@ -64,6 +64,7 @@ impl Metastore {
         let mut connection = self.lock();
         let change = connection.transaction()?;
         let id = insert_account(&change, email, &hash, by)?;
+        change.execute("DELETE FROM setup_code", [])?;
         self.finish(change, &[])?;
         Ok(id)
     }

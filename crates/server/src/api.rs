@@ -465,6 +465,15 @@ async fn call(app: Arc<App>, operation: Operation, request: Request) -> Result<R
     let path: HashMap<String, String> = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let client = Client::of(&parts, &app.settings.listen.trusted_proxies);
     let is_bearer = auth::bearer(&parts.headers).is_some();
+    // The body is read before anything is refused: a client that still sends it would take the answer for a broken connection.
+    let sent = if operation.is_reading() {
+        Sent::Query(parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |uri| &uri.0).clone())
+    } else {
+        let received = ingest::collect(&app, body, BODY_BYTES_MAX).await;
+        Sent::Body(
+            received.map_err(|_| ApiError::invalid(format!("the body must arrive in time and have at most {BODY_BYTES_MAX} bytes")))?.bytes,
+        )
+    };
     // A form of another site can send neither JSON nor these headers; a browser says truthfully which site asks.
     if !is_bearer && !is_same_origin(&parts.headers) {
         return Err(ApiError::forbidden("other_site", "this call comes from the page of another site"));
@@ -476,14 +485,6 @@ async fn call(app: Arc<App>, operation: Operation, request: Request) -> Result<R
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message));
         }
     }
-    let sent = if operation.is_reading() {
-        Sent::Query(parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |uri| &uri.0).clone())
-    } else {
-        let received = ingest::collect(&app, body, BODY_BYTES_MAX).await;
-        Sent::Body(
-            received.map_err(|_| ApiError::invalid(format!("the body must arrive in time and have at most {BODY_BYTES_MAX} bytes")))?.bytes,
-        )
-    };
     let place = |places: Arc<tokio::sync::Semaphore>| async move {
         tokio::time::timeout(WAIT_MAX, places.acquire_owned()).await.ok().and_then(Result::ok).ok_or_else(ApiError::busy)
     };

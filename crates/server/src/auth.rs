@@ -126,15 +126,17 @@ impl Client {
             .iter()
             .any(|name| parts.headers.contains_key(*name));
         let is_private = is_secure || connected.is_loopback() && !is_forwarded;
-        let user_agent = all("user-agent").next().unwrap_or_default();
-        Self { address, is_secure, is_private, user_agent: user_agent.chars().take(200).collect() }
+        let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let user_agent = wire::error::cleared(&user_agent.chars().take(200).collect::<String>());
+        Self { address, is_secure, is_private, user_agent }
     }
 
     /// Counts a use of a credential.
     pub(crate) fn note(&self, app: &App, by: Use, outcome: Outcome, endpoint: &str, now: Timestamp) {
         let Use { project, credential, scheme } = by;
         let (address, user_agent) = (self.address.to_string(), self.user_agent.clone());
-        app.callers.note(CallerKey { project, credential, outcome, scheme, endpoint: endpoint.to_owned(), address, user_agent }, now);
+        let endpoint = crate::routes::counted(endpoint).to_owned();
+        app.callers.note(CallerKey { project, credential, outcome, scheme, endpoint, address, user_agent }, now);
     }
 }
 

@@ -17,7 +17,9 @@ use crate::{app_api, ingest, reports, sdk, setup};
 use wire::dialect::Endpoint;
 
 /// What is read with a secret; no other site may with a secret that a browser stored.
-const SECRET_PREFIXES: [&str; 3] = ["/api/2.0", "/api/query", "/api/app"];
+const SECRET_PREFIXES: [&str; 3] = ["/api/2.0", "/api/query", APP];
+/// Where the original's app API lies.
+const APP: &str = "/api/app";
 /// The prefixes under which reports are read; the first is the canonical one.
 const READ_PREFIXES: [&str; 2] = ["/api/2.0", "/api/query"];
 
@@ -363,15 +365,44 @@ async fn not_found(State(app): State<Arc<App>>, uri: Uri, request: Request) -> R
     (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "application/json")], wire::error::not_found(uri.path())).into_response()
 }
 
-/// The parameters and the right of a read endpoint.
+/// The policy of a read endpoint: what it is called below the prefixes, the parameters that it knows, the right that it asks for.
+type Read = (&'static str, &'static [&'static str], AccessRight);
+
+/// Every read endpoint.
+const READS: [Read; 12] = [
+    ("/export", wire::export::PARAMETERS, AccessRight::Export),
+    ("/engage", wire::profiles::PARAMETERS, AccessRight::ProfilesRead),
+    ("/events", wire::segmentation::EVENTS_PARAMETERS, AccessRight::Query),
+    ("/events/top", wire::segmentation::EVENTS_PARAMETERS, AccessRight::Query),
+    ("/events/names", wire::segmentation::EVENTS_PARAMETERS, AccessRight::Query),
+    ("/events/properties", wire::properties::PARAMETERS, AccessRight::Query),
+    ("/events/properties/top", wire::properties::PARAMETERS, AccessRight::Query),
+    ("/events/properties/values", wire::properties::PARAMETERS, AccessRight::Query),
+    ("/segmentation", wire::segmentation::PARAMETERS, AccessRight::Query),
+    ("/segmentation/numeric", wire::segmentation::PARAMETERS, AccessRight::Query),
+    ("/segmentation/sum", wire::segmentation::PARAMETERS, AccessRight::Query),
+    ("/segmentation/average", wire::segmentation::PARAMETERS, AccessRight::Query),
+];
+
+fn read(path: &str) -> Option<&'static Read> {
+    let name = READ_PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix))?.trim_end_matches('/');
+    READS.iter().find(|(known, ..)| *known == name)
+}
+
+/// The parameters and the right of a read endpoint; a path that is none asks for the right to query before it says so.
 pub(crate) fn knows(path: &str) -> (&'static [&'static str], AccessRight) {
-    let name = READ_PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix)).unwrap_or_default();
-    match name.trim_end_matches('/') {
-        "/export" => (wire::export::PARAMETERS, AccessRight::Export),
-        "/engage" => (wire::profiles::PARAMETERS, AccessRight::ProfilesRead),
-        "/events" | "/events/top" | "/events/names" => (wire::segmentation::EVENTS_PARAMETERS, AccessRight::Query),
-        "/events/properties" | "/events/properties/top" | "/events/properties/values" => (wire::properties::PARAMETERS, AccessRight::Query),
-        _ => (wire::segmentation::PARAMETERS, AccessRight::Query),
+    read(path).map_or((wire::segmentation::PARAMETERS, AccessRight::Query), |(_, parameters, right)| (parameters, *right))
+}
+
+/// The path of an endpoint that there is, else `unknown`: what is counted and kept holds no words of a stranger.
+pub(crate) fn counted(path: &str) -> &str {
+    let is_write = [TRACK, "/engage", "/groups", "/import"].contains(&path);
+    if is_write || read(path).is_some() {
+        path
+    } else if path.starts_with(APP) {
+        APP
+    } else {
+        "unknown"
     }
 }
 

@@ -2,12 +2,12 @@
 
 use crate::json::write_string;
 
-/// `{"request": …, "error": …}`, the request without its credentials.
+/// `{"request": …, "error": …}`, both without credentials.
 pub fn body(path_and_query: &str, error: &str) -> String {
     let mut out = String::from("{\"request\": ");
     write_string(&redacted(path_and_query), &mut out);
     out.push_str(", \"error\": ");
-    write_string(error, &mut out);
+    write_string(&cleared(error), &mut out);
     out.push('}');
     out
 }
@@ -15,7 +15,7 @@ pub fn body(path_and_query: &str, error: &str) -> String {
 /// What stands where there is nothing.
 pub fn not_found(path: &str) -> String {
     let mut out = String::from("{\"status\": \"error\", \"error\": ");
-    write_string(&format!("Not found: {path}"), &mut out);
+    write_string(&format!("Not found: {}", redacted(path)), &mut out);
     out.push('}');
     out
 }
@@ -40,6 +40,16 @@ pub fn redacted(path_and_query: &str) -> String {
     };
     let pieces: Vec<String> = query.split('&').map(piece).collect();
     format!("{path}?{}", pieces.join("&"))
+}
+
+/// A text with `…` in the place of every word that may be a secret.
+pub fn cleared(text: &str) -> String {
+    let ends_word = |char: char| char.is_whitespace() || "`'\"".contains(char);
+    let word = |word: &str| {
+        let end = word.trim_end_matches(ends_word);
+        if is_secret_shaped(&decoded(end)) { format!("…{}", &word[end.len()..]) } else { word.to_owned() }
+    };
+    text.split_inclusive(ends_word).map(word).collect()
 }
 
 fn decoded(text: &str) -> String {
@@ -70,6 +80,21 @@ mod tests {
             assert!(!shown.contains("0a1b2c3d") && shown.starts_with("/a") && shown.contains('…'), "{request}: {shown}");
         }
         assert_eq!(super::redacted("/a?%61pi_key=k&%73ecret=abcd&unit=day"), "/a?%61pi_key=…&%73ecret=…&unit=day");
+    }
+
+    #[test]
+    fn an_error_names_no_secret() {
+        let secret = "0a1b2c3d4e5f60718293a4b5c6d7e8f9";
+        assert_eq!(super::cleared(&format!("invalid date `{secret}`, expected YYYY-MM-DD")), "invalid date `…`, expected YYYY-MM-DD");
+        assert_eq!(super::cleared(&format!("curl/8 {secret}")), "curl/8 …");
+        assert!(super::not_found(&format!("/x/{secret}")).contains("Not found: /x/…"));
+        for text in [
+            "",
+            "unknown unit `year`, expected `day`, `week` or `month`",
+            "See docs: https://h.example/reference/authentication#project-secret",
+        ] {
+            assert_eq!(super::cleared(text), text);
+        }
     }
 
     #[test]

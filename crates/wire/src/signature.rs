@@ -19,6 +19,9 @@ pub enum SignatureError {
     /// A parameter that the endpoint does not know.
     #[error("unknown parameter `{0}`")]
     Unknown(String),
+    /// A value is not of its parameter's type.
+    #[error("invalid value of parameter `{0}`")]
+    Malformed(String),
     /// No usable `expire`.
     #[error("Missing required parameter: expire")]
     NoExpire,
@@ -95,7 +98,9 @@ pub fn check(params: &Params, names: &[&str], secret: &str, now: Timestamp, life
         return Err(if readings == 0 { SignatureError::NoExpire } else { SignatureError::Invalid });
     };
     if readings != 1 || !reading.is_one(params) {
-        return Err(SignatureError::Invalid);
+        // A text without any reading and without a name inside a value was cut from none: whoever signed it may know which value is no date, number or list.
+        let malformed = (readings == 0).then(|| reading.malformed(params)).flatten();
+        return Err(malformed.map_or(SignatureError::Invalid, SignatureError::Malformed));
     }
     if expire < now.seconds() {
         return Err(SignatureError::Expired { expire, now: now.seconds() });
@@ -118,6 +123,11 @@ fn seconds(text: &str) -> Option<i64> {
     Some(if number.abs() >= 100_000_000_000 { number / 1000 } else { number })
 }
 
+/// Where `name=` begins in a text; also where the name overlaps itself, as in `distinct_idistinct_id=`.
+fn places<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
+    text.match_indices('=').filter(move |(end, _)| text[..*end].ends_with(name)).map(move |(end, _)| end - name.len())
+}
+
 struct Reading<'a> {
     base: &'a str,
     known: &'a [&'a str],
@@ -131,15 +141,21 @@ impl Reading<'_> {
         pairs.all(|(name, value)| self.value_fits(name, value))
     }
 
+    /// The first parameter whose value is not of its type, where nothing looks as if it was cut.
+    fn malformed(&self, params: &Params) -> Option<String> {
+        let mut pairs = params.pairs().iter().filter(|(name, _)| name != "sig" && name != "callback");
+        let holds_name = |value: &str| self.known.iter().any(|name| places(value, name).next().is_some());
+        if pairs.clone().any(|(_, value)| holds_name(value)) {
+            return None;
+        }
+        pairs.find(|(name, value)| !self.is_of_type(name, value)).map(|(name, _)| name.clone())
+    }
+
     /// The number of readings, counted up to 2; more pieces than allowed count as 2.
     fn count(&self) -> usize {
         let mut cuts: Vec<(usize, usize)> = Vec::new();
         for (index, name) in self.known.iter().enumerate() {
-            for (at, _) in self.base.match_indices(name) {
-                if self.base[at + name.len()..].starts_with('=') {
-                    cuts.push((at, index));
-                }
-            }
+            cuts.extend(places(self.base, name).map(|at| (at, index)));
         }
         if cuts.len() > PIECES_MAX {
             return 2;
@@ -183,9 +199,7 @@ impl Reading<'_> {
     fn value_fits(&self, name: &str, value: &str) -> bool {
         // The path is not signed: names of every endpoint count.
         let names = EVERY_ENDPOINT.iter().copied().flatten().chain(self.known);
-        let holds_later = names
-            .filter(|later| **later > name)
-            .any(|later| value.match_indices(later).any(|(at, _)| value[at + later.len()..].starts_with('=')));
+        let holds_later = names.filter(|later| **later > name).any(|later| places(value, later).next().is_some());
         !holds_later && self.is_of_type(name, value)
     }
 
@@ -361,6 +375,13 @@ mod tests {
         let query = format!("api_key=k&expire=4102444800&{query}");
         let sig = signature(&query, "s");
         check(&Params::parse(&format!("{query}&sig={sig}"), None), NAMES, "s", NOW, None)
+    }
+
+    #[test]
+    fn a_signed_mistake_is_named() {
+        assert_eq!(checked("event=A&from_date=2010-02-31&to_date=2020-01-02"), Err(SignatureError::Malformed("from_date".to_owned())));
+        assert_eq!(checked("event=A&unit=fortnight"), Err(SignatureError::Malformed("unit".to_owned())));
+        assert_eq!(checked("event=A&unit=daywhere=x"), Err(SignatureError::Invalid), "this was cut from a request with two parameters");
     }
 
     #[test]
@@ -597,7 +618,6 @@ mod tests {
 
     /// The beginning of a name and the name behind it: where the two overlap, the name is still there.
     #[test]
-    #[ignore = "it does hide one: `data_group_idata_group_id=` is searched without overlaps"]
     fn a_name_that_overlaps_itself_hides_nothing() {
         for (text, endpoint) in [
             ("api_key=kbucket=data_group_idata_group_id=1expire=4102444800", 1),
