@@ -123,9 +123,9 @@ fn seconds(text: &str) -> Option<i64> {
     Some(if number.abs() >= 100_000_000_000 { number / 1000 } else { number })
 }
 
-/// Where `name=` begins in a text; also where the name overlaps itself, as in `distinct_idistinct_id=`.
-fn places<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
-    text.match_indices('=').filter(move |(end, _)| text[..*end].ends_with(name)).map(move |(end, _)| end - name.len())
+/// Whether `name=` of one of some names stands in a text; also where a name overlaps itself, as in `distinct_idistinct_id=`.
+fn holds<'n>(text: &str, names: impl Iterator<Item = &'n str> + Clone) -> bool {
+    text.match_indices('=').any(|(end, _)| names.clone().any(|name| text[..end].ends_with(name)))
 }
 
 struct Reading<'a> {
@@ -138,14 +138,13 @@ impl Reading<'_> {
     /// Whether what was received is a reading: every value of its type, none holding a later name.
     fn is_one(&self, params: &Params) -> bool {
         let mut pairs = params.pairs().iter().filter(|(name, _)| name != "sig" && name != "callback");
-        pairs.all(|(name, value)| self.value_fits(name, value))
+        pairs.all(|(name, value)| !self.holds_later(name, value) && self.is_of_type(name, value))
     }
 
     /// The first parameter whose value is not of its type, where nothing looks as if it was cut.
     fn malformed(&self, params: &Params) -> Option<String> {
         let mut pairs = params.pairs().iter().filter(|(name, _)| name != "sig" && name != "callback");
-        let holds_name = |value: &str| self.known.iter().any(|name| places(value, name).next().is_some());
-        if pairs.clone().any(|(_, value)| holds_name(value)) {
+        if pairs.clone().any(|(_, value)| holds(value, self.known.iter().copied())) {
             return None;
         }
         pairs.find(|(name, value)| !self.is_of_type(name, value)).map(|(name, _)| name.clone())
@@ -154,8 +153,10 @@ impl Reading<'_> {
     /// The number of readings, counted up to 2; more pieces than allowed count as 2.
     fn count(&self) -> usize {
         let mut cuts: Vec<(usize, usize)> = Vec::new();
-        for (index, name) in self.known.iter().enumerate() {
-            cuts.extend(places(self.base, name).map(|at| (at, index)));
+        for (end, _) in self.base.match_indices('=') {
+            let before = &self.base[..end];
+            let known = self.known.iter().enumerate().filter(|(_, name)| before.ends_with(*name));
+            cuts.extend(known.map(|(index, name)| (end - name.len(), index)));
         }
         if cuts.len() > PIECES_MAX {
             return 2;
@@ -182,7 +183,12 @@ impl Reading<'_> {
             let mut ends: Vec<usize> = ends.chain([self.base.len()]).collect();
             ends.dedup();
             for end in ends {
-                if !self.value_fits(name, &self.base[start..end]) {
+                let value = &self.base[start..end];
+                // What is longer holds it too.
+                if self.holds_later(name, value) {
+                    break;
+                }
+                if !self.is_of_type(name, value) {
                     continue;
                 }
                 if end == self.base.len() {
@@ -196,11 +202,10 @@ impl Reading<'_> {
         }
     }
 
-    fn value_fits(&self, name: &str, value: &str) -> bool {
-        // The path is not signed: names of every endpoint count.
-        let names = EVERY_ENDPOINT.iter().copied().flatten().chain(self.known);
-        let holds_later = names.filter(|later| **later > name).any(|later| places(value, later).next().is_some());
-        !holds_later && self.is_of_type(name, value)
+    /// Whether a value holds `name=` of a parameter that sorts after its own. The path is not signed: names of every endpoint count.
+    fn holds_later(&self, name: &str, value: &str) -> bool {
+        let names = EVERY_ENDPOINT.iter().copied().flatten().chain(self.known).copied();
+        holds(value, names.filter(|later| *later > name))
     }
 
     fn is_of_type(&self, name: &str, value: &str) -> bool {
