@@ -196,6 +196,24 @@ impl Metastore {
         }
     }
 
+    /// Notes that events leave a project, before they do; and that it is by a credential from an address that did not export before.
+    pub fn note_export(&self, actor: &str, address: &str, at: Timestamp, project: ProjectId, detail: &str) -> Result<()> {
+        let mut connection = self.lock();
+        let change = connection.transaction()?;
+        let is_known: bool = change.query_row(
+            "SELECT EXISTS (SELECT 1 FROM exporters WHERE project_id = $1 AND credential = $2 AND address = $3)",
+            (project.0, actor, address),
+            |row| row.get(0),
+        )?;
+        let row = |action| Row { project: Some(project.0), at: at.0, actor, address, action, detail };
+        if !is_known {
+            change.execute("INSERT INTO exporters (project_id, credential, address) VALUES ($1, $2, $3)", (project.0, actor, address))?;
+            append_row(&change, &row("export from a new place"))?;
+        }
+        append_row(&change, &row("export"))?;
+        self.finish(change, &[])
+    }
+
     /// Up to `rows_max` rows behind the last one that was told by mail, oldest first.
     pub fn audit_rows_to_mail(&self, rows_max: usize) -> Result<Vec<AuditRow>> {
         let connection = self.lock();

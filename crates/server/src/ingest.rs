@@ -241,7 +241,10 @@ fn redirected(app: &App, options: &body::Options, mut response: Response) -> Res
 fn allowed_redirect(target: &str, hosts: &[String]) -> Option<HeaderValue> {
     let uri: Uri = target.parse().ok()?;
     let known = hosts.iter().any(|host| uri.host().is_some_and(|given| given.eq_ignore_ascii_case(host)));
-    (known && matches!(uri.scheme_str(), Some("http" | "https"))).then(|| target.parse().ok()).flatten()
+    // Browsers read what others do not: a backslash as a slash, a user before the host.
+    let is_plain = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    (known && is_plain && !has_user && matches!(uri.scheme_str(), Some("http" | "https"))).then(|| target.parse().ok()).flatten()
 }
 
 fn respond(reply: Reply) -> Response {

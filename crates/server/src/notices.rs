@@ -44,6 +44,12 @@ const NOTICES: &[(&str, &[To], &str, &str)] = &[
         "An API secret was seen where anybody may read it",
         "Somebody sent a live secret in a place that is not for secrets: it stands in that program or page, and in logs on the way. Rotate the key or reset the credentials.",
     ),
+    (
+        "export from a new place",
+        &[To::Owners],
+        "Events were exported from a new place",
+        "A credential took events out of the project from an address that it did not export from before. If nobody knows of it, revoke it.",
+    ),
     ("service account create", &[To::Admins], "A service account was made", ""),
     ("service account revoke", &[To::Admins], "A service account was revoked", ""),
     ("member role", &[To::Named], "Your role in a project changed", ""),

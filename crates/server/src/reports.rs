@@ -122,8 +122,7 @@ async fn note_export(access: &ReadAccess, report: &model::report::Export) {
     let (actor, address) = (access.actor.clone(), access.address.to_string());
     let day = |at: model::Timestamp| model::profile::wall_time(at)[..10].to_owned();
     let detail = format!("{} to {}", day(report.range.from()), day(report.range.to().plus_ms(-1)));
-    let noted =
-        tokio::task::spawn_blocking(move || app.metastore.note_of(&actor, &address, clock::now(), Some(project), "export", &detail));
+    let noted = tokio::task::spawn_blocking(move || app.metastore.note_export(&actor, &address, clock::now(), project, &detail));
     if let Ok(Err(error)) = noted.await {
         tracing::warn!(%error, "an export was not noted in the audit log");
     }

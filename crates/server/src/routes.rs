@@ -427,6 +427,8 @@ pub(crate) fn normal(uri: &Uri) -> Option<Uri> {
     normal.parse().ok()
 }
 
+const NO_STORE: axum::http::HeaderValue = axum::http::HeaderValue::from_static("no-store");
+
 /// Every answer carries these headers: without them a browser reports no status, and its SDK drops the batch.
 async fn cors(request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
@@ -440,10 +442,13 @@ async fn cors(request: Request, next: Next) -> Response {
         || path.starts_with(MANAGEMENT) && path[MANAGEMENT.len()..].starts_with('/')
     {
         // Nothing here is for another site's page.
-        return next.run(request).await;
+        let mut response = next.run(request).await;
+        response.headers_mut().entry(header::CACHE_CONTROL).or_insert(NO_STORE);
+        return response;
     }
     let mut response = if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
     let headers = response.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(NO_STORE);
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         // A browser that knows a secret by a Basic prompt must not read with it for whatever page asks.

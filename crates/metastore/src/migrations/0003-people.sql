@@ -80,6 +80,14 @@ ALTER TABLE service_accounts ADD COLUMN secret_chars BIGINT NOT NULL DEFAULT 32;
 ALTER TABLE keys ADD COLUMN legacy_since BIGINT NOT NULL DEFAULT 0;
 UPDATE keys SET legacy_since = created_at;
 
+-- Which credential exported from where before: owners are told of what is new.
+CREATE TABLE exporters (
+    project_id BIGINT NOT NULL,
+    credential TEXT NOT NULL,
+    address TEXT NOT NULL,
+    PRIMARY KEY (project_id, credential, address)
+);
+
 -- Bytes that came in by day, for the quota of a day; they outlive a restart.
 CREATE TABLE usage (
     project_id BIGINT NOT NULL,
