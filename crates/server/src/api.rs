@@ -86,8 +86,8 @@ impl Operation {
         path: &'static str,
         who: Who,
         id: &'static str,
-        summary: &'static str,
         run: Handler<Q, A>,
+        summary: &'static str,
     ) -> Self
     where
         Q: DeserializeOwned + JsonSchema + 'static,

@@ -39,248 +39,99 @@ const METRICS: &str = "/metrics";
 /// Where events are sent, for messages.
 pub(crate) const TRACK: &str = "/track";
 
-/// Every operation of the management API with its policy: who may call it, and whether a fresh proof is needed.
+/// Every operation of the management API with its policy: who may call it, and whether a fresh proof is needed. A row each.
+#[rustfmt::skip]
 pub(crate) fn operations() -> Vec<Operation> {
     use Role::{Admin, Consumer, Owner};
     use Who::{Account, Anyone, Founder, Member, Operator};
     vec![
         // Everybody.
-        get("/instance", Anyone, "show_instance", "What everybody may know of the instance.", instance::show),
-        get("/openapi.json", Anyone, "show_openapi", "This document.", instance::openapi),
-        post("/setup", Anyone, "set_up", "Makes the first account with the code that the console printed.", instance::set_up).hashing(),
-        post("/session", Anyone, "sign_in", "Signs in; the session comes as a cookie.", session::sign_in).hashing(),
-        post("/password-reset", Anyone, "request_password_reset", "Sends a link to set another password.", account::request_password_reset),
-        post(
-            "/password-reset/confirm",
-            Anyone,
-            "confirm_password_reset",
-            "Sets another password, for whoever has the code.",
-            account::confirm_password_reset,
-        )
-        .hashing(),
-        post("/invitations/show", Anyone, "show_invitation", "Shows an invitation to whoever has its code.", members::show_invitation),
-        post(
-            "/invitations/accept",
-            Anyone,
-            "accept_invitation",
-            "Accepts an invitation, with a new account where there is none.",
-            members::accept_invitation,
-        )
-        .hashing(),
+        get("/instance", Anyone, "show_instance", instance::show, "What everybody may know of the instance."),
+        get("/openapi.json", Anyone, "show_openapi", instance::openapi, "This document."),
+        post("/setup", Anyone, "set_up", instance::set_up, "Makes the first account with the code that the console printed.").hashing(),
+        post("/session", Anyone, "sign_in", session::sign_in, "Signs in; the session comes as a cookie.").hashing(),
+        post("/password-reset", Anyone, "request_password_reset", account::request_password_reset, "Sends a link to set another password."),
+        post("/password-reset/confirm", Anyone, "confirm_password_reset", account::confirm_password_reset, "Sets another password, for whoever has the code.").hashing(),
+        post("/invitations/show", Anyone, "show_invitation", members::show_invitation, "Shows an invitation to whoever has its code."),
+        post("/invitations/accept", Anyone, "accept_invitation", members::accept_invitation, "Accepts an invitation, with a new account where there is none.").hashing(),
         // Whoever signed in.
-        get("/session", Account, "show_session", "Who is signed in.", session::show),
-        delete("/session", Account, "sign_out", "Signs out.", session::sign_out),
-        post("/session/proof", Account, "prove", "Takes a fresh proof of who is there; it holds for five minutes.", session::prove)
-            .hashing(),
-        get("/sessions", Account, "list_sessions", "The live sessions of the account.", session::list),
-        delete("/sessions", Account, "end_other_sessions", "Ends every other session of the account.", session::end_others),
-        delete("/sessions/{session}", Account, "end_session", "Ends a session of the account.", session::end),
-        put("/account/password", Account, "change_password", "Changes the password; other sessions end.", account::change_password)
-            .hashing(),
-        post("/account/email", Account, "change_email", "Sends a code to another address.", account::change_email).fresh(),
-        post(
-            "/account/email/confirm",
-            Account,
-            "confirm_email",
-            "Gives the account the address that the code went to.",
-            account::confirm_email,
-        ),
-        post("/account/totp", Account, "begin_totp", "Makes a second factor.", account::begin_totp).fresh(),
-        post(
-            "/account/totp/confirm",
-            Account,
-            "confirm_totp",
-            "Turns the second factor on; shows its recovery codes.",
-            account::confirm_totp,
-        )
-        .fresh(),
-        delete("/account/totp", Account, "end_totp", "Turns the second factor off.", account::end_totp).fresh(),
-        post("/account/recovery-codes", Account, "renew_recovery_codes", "Makes other recovery codes.", account::renew_recovery_codes)
-            .fresh(),
-        get("/account/bearer-tokens", Account, "list_bearer_tokens", "The account's bearer tokens.", account::list_bearer_tokens),
-        post(
-            "/account/bearer-tokens",
-            Account,
-            "create_bearer_token",
-            "Makes a bearer token, shown only this once.",
-            account::create_bearer_token,
-        )
-        .fresh(),
-        delete(
-            "/account/bearer-tokens/{token}",
-            Account,
-            "revoke_bearer_token",
-            "Ends a bearer token at once.",
-            account::revoke_bearer_token,
-        ),
-        get("/transfers", Account, "list_transfers", "The projects that are offered to the account.", account::list_transfers),
-        post("/transfers/{project}/accept", Account, "accept_transfer", "Takes an offered project.", account::accept_transfer).fresh(),
-        delete("/transfers/{project}", Account, "decline_transfer", "Declines an offered project.", account::decline_transfer),
-        get("/projects", Account, "list_projects", "Every project of the account, with token and API keys.", projects::list),
-        post("/projects", Founder, "create_project", "Makes a project with token, API key and API secret.", projects::create).fresh(),
+        get("/session", Account, "show_session", session::show, "Who is signed in."),
+        delete("/session", Account, "sign_out", session::sign_out, "Signs out."),
+        post("/session/proof", Account, "prove", session::prove, "Takes a fresh proof of who is there; it holds for five minutes.").hashing(),
+        get("/sessions", Account, "list_sessions", session::list, "The live sessions of the account."),
+        delete("/sessions", Account, "end_other_sessions", session::end_others, "Ends every other session of the account."),
+        delete("/sessions/{session}", Account, "end_session", session::end, "Ends a session of the account."),
+        put("/account/password", Account, "change_password", account::change_password, "Changes the password; other sessions end.").hashing(),
+        post("/account/email", Account, "change_email", account::change_email, "Sends a code to another address.").fresh(),
+        post("/account/email/confirm", Account, "confirm_email", account::confirm_email, "Gives the account the address that the code went to."),
+        post("/account/totp", Account, "begin_totp", account::begin_totp, "Makes a second factor.").fresh(),
+        post("/account/totp/confirm", Account, "confirm_totp", account::confirm_totp, "Turns the second factor on; shows its recovery codes.").fresh(),
+        delete("/account/totp", Account, "end_totp", account::end_totp, "Turns the second factor off.").fresh(),
+        post("/account/recovery-codes", Account, "renew_recovery_codes", account::renew_recovery_codes, "Makes other recovery codes.").fresh(),
+        get("/account/bearer-tokens", Account, "list_bearer_tokens", account::list_bearer_tokens, "The account's bearer tokens."),
+        post("/account/bearer-tokens", Account, "create_bearer_token", account::create_bearer_token, "Makes a bearer token, shown only this once.").fresh(),
+        delete("/account/bearer-tokens/{token}", Account, "revoke_bearer_token", account::revoke_bearer_token, "Ends a bearer token at once."),
+        get("/transfers", Account, "list_transfers", account::list_transfers, "The projects that are offered to the account."),
+        post("/transfers/{project}/accept", Account, "accept_transfer", account::accept_transfer, "Takes an offered project.").fresh(),
+        delete("/transfers/{project}", Account, "decline_transfer", account::decline_transfer, "Declines an offered project."),
+        get("/projects", Account, "list_projects", projects::list, "Every project of the account, with token and API keys."),
+        post("/projects", Founder, "create_project", projects::create, "Makes a project with token, API key and API secret.").fresh(),
         // Members of the project.
-        get("/projects/{project}", Member(Consumer), "show_project", "One project.", projects::show),
-        get("/projects/{project}/keys", Member(Consumer), "list_keys", "The project's API keys without their secrets.", keys::list),
-        get("/projects/{project}/members", Member(Consumer), "list_members", "The members, owners first.", members::list),
-        delete(
-            "/projects/{project}/members/{account}",
-            Member(Consumer),
-            "remove_member",
-            "Ends a membership: one's own, or as an admin another's.",
-            members::remove,
-        ),
+        get("/projects/{project}", Member(Consumer), "show_project", projects::show, "One project."),
+        get("/projects/{project}/keys", Member(Consumer), "list_keys", keys::list, "The project's API keys without their secrets."),
+        get("/projects/{project}/members", Member(Consumer), "list_members", members::list, "The members, owners first."),
+        delete("/projects/{project}/members/{account}", Member(Consumer), "remove_member", members::remove, "Ends a membership: one's own, or as an admin another's."),
         // Admins of the project.
-        patch("/projects/{project}", Member(Admin), "change_project", "Changes a project's settings.", projects::change),
-        get("/projects/{project}/callers", Member(Admin), "list_callers", "Who called with what in the last 90 days.", projects::callers),
-        get("/projects/{project}/audit", Member(Admin), "list_project_audit", "The project's audit log.", projects::audit),
-        post(
-            "/projects/{project}/profiles/restore",
-            Member(Admin),
-            "restore_profiles",
-            "Brings back what the public token took from profiles in the last 30 days.",
-            projects::restore_profiles,
-        ),
-        post("/projects/{project}/keys", Member(Admin), "create_key", "Makes a further API key.", keys::create).fresh(),
-        patch(
-            "/projects/{project}/keys/{key}",
-            Member(Admin),
-            "change_key",
-            "Turns a key's legacy signature off, to warn, or on.",
-            keys::change,
-        )
-        .fresh(),
-        delete("/projects/{project}/keys/{key}", Member(Admin), "revoke_key", "Ends a key at once.", keys::revoke).fresh(),
-        post(
-            "/projects/{project}/keys/{key}/rotate",
-            Member(Admin),
-            "rotate_key",
-            "Puts a new pair beside the old one, which works on for a while.",
-            keys::rotate,
-        )
-        .fresh(),
-        post("/projects/{project}/keys/{key}/reveal", Member(Admin), "reveal_key", "Shows a key with its secret.", keys::reveal).fresh(),
-        put("/projects/{project}/members/{account}", Member(Admin), "set_role", "Gives a member another role.", members::set_role).fresh(),
-        get("/projects/{project}/invitations", Member(Admin), "list_invitations", "The invitations that wait.", members::list_invitations),
-        post("/projects/{project}/invitations", Member(Admin), "invite", "Invites an address.", members::invite).fresh(),
-        delete(
-            "/projects/{project}/invitations/{invitation}",
-            Member(Admin),
-            "withdraw_invitation",
-            "Takes an invitation back.",
-            members::withdraw_invitation,
-        ),
-        get(
-            "/projects/{project}/service-accounts",
-            Member(Admin),
-            "list_service_accounts",
-            "The project's service accounts.",
-            keys::list_service_accounts,
-        ),
-        post(
-            "/projects/{project}/service-accounts",
-            Member(Admin),
-            "create_service_account",
-            "Makes a service account; its secret is shown only this once.",
-            keys::create_service_account,
-        )
-        .fresh(),
-        delete(
-            "/projects/{project}/service-accounts/{username}",
-            Member(Admin),
-            "revoke_service_account",
-            "Ends a service account at once.",
-            keys::revoke_service_account,
-        )
-        .fresh(),
+        patch("/projects/{project}", Member(Admin), "change_project", projects::change, "Changes a project's settings."),
+        get("/projects/{project}/callers", Member(Admin), "list_callers", projects::callers, "Who called with what in the last 90 days."),
+        get("/projects/{project}/audit", Member(Admin), "list_project_audit", projects::audit, "The project's audit log."),
+        post("/projects/{project}/profiles/restore", Member(Admin), "restore_profiles", projects::restore_profiles, "Brings back what the public token took from profiles in the last 30 days."),
+        post("/projects/{project}/keys", Member(Admin), "create_key", keys::create, "Makes a further API key.").fresh(),
+        patch("/projects/{project}/keys/{key}", Member(Admin), "change_key", keys::change, "Turns a key's legacy signature off, to warn, or on.").fresh(),
+        delete("/projects/{project}/keys/{key}", Member(Admin), "revoke_key", keys::revoke, "Ends a key at once.").fresh(),
+        post("/projects/{project}/keys/{key}/rotate", Member(Admin), "rotate_key", keys::rotate, "Puts a new pair beside the old one, which works on for a while.").fresh(),
+        post("/projects/{project}/keys/{key}/reveal", Member(Admin), "reveal_key", keys::reveal, "Shows a key with its secret.").fresh(),
+        put("/projects/{project}/members/{account}", Member(Admin), "set_role", members::set_role, "Gives a member another role.").fresh(),
+        get("/projects/{project}/invitations", Member(Admin), "list_invitations", members::list_invitations, "The invitations that wait."),
+        post("/projects/{project}/invitations", Member(Admin), "invite", members::invite, "Invites an address.").fresh(),
+        delete("/projects/{project}/invitations/{invitation}", Member(Admin), "withdraw_invitation", members::withdraw_invitation, "Takes an invitation back."),
+        get("/projects/{project}/service-accounts", Member(Admin), "list_service_accounts", keys::list_service_accounts, "The project's service accounts."),
+        post("/projects/{project}/service-accounts", Member(Admin), "create_service_account", keys::create_service_account, "Makes a service account; its secret is shown only this once.").fresh(),
+        delete("/projects/{project}/service-accounts/{username}", Member(Admin), "revoke_service_account", keys::revoke_service_account, "Ends a service account at once.").fresh(),
         // Owners of the project.
-        post(
-            "/projects/{project}/credentials/reset",
-            Member(Owner),
-            "reset_credentials",
-            "Clears every API key and API secret at once, never the token.",
-            keys::reset,
-        )
-        .fresh(),
-        post(
-            "/projects/{project}/credentials/confirm",
-            Member(Owner),
-            "confirm_credentials",
-            "Lets the credentials of a restored project work again.",
-            keys::confirm,
-        )
-        .fresh(),
-        post(
-            "/projects/{project}/archive",
-            Member(Owner),
-            "archive_project",
-            "Archives a project: it takes no events until it is brought back.",
-            projects::archive,
-        )
-        .fresh(),
-        post("/projects/{project}/unarchive", Member(Owner), "unarchive_project", "Brings an archived project back.", projects::unarchive),
-        get(
-            "/projects/{project}/transfer",
-            Member(Owner),
-            "show_transfer",
-            "The offer of the project that stands.",
-            projects::show_transfer,
-        ),
-        post(
-            "/projects/{project}/transfer",
-            Member(Owner),
-            "offer_transfer",
-            "Offers the project to an account.",
-            projects::offer_transfer,
-        )
-        .fresh(),
-        delete("/projects/{project}/transfer", Member(Owner), "end_transfer", "Takes the offer back.", projects::end_transfer),
-        get("/projects/{project}/tickets", Member(Owner), "list_project_tickets", "The project's tickets.", tickets::list),
-        post("/projects/{project}/tickets", Member(Owner), "open_ticket", "Asks for another project token.", tickets::open),
-        post(
-            "/projects/{project}/tickets/{ticket}/messages",
-            Member(Owner),
-            "say_in_ticket",
-            "Says something in an open ticket.",
-            tickets::say,
-        ),
+        post("/projects/{project}/credentials/reset", Member(Owner), "reset_credentials", keys::reset, "Clears every API key and API secret at once, never the token.").fresh(),
+        post("/projects/{project}/credentials/confirm", Member(Owner), "confirm_credentials", keys::confirm, "Lets the credentials of a restored project work again.").fresh(),
+        post("/projects/{project}/archive", Member(Owner), "archive_project", projects::archive, "Archives a project: it takes no events until it is brought back.").fresh(),
+        post("/projects/{project}/unarchive", Member(Owner), "unarchive_project", projects::unarchive, "Brings an archived project back."),
+        get("/projects/{project}/transfer", Member(Owner), "show_transfer", projects::show_transfer, "The offer of the project that stands."),
+        post("/projects/{project}/transfer", Member(Owner), "offer_transfer", projects::offer_transfer, "Offers the project to an account.").fresh(),
+        delete("/projects/{project}/transfer", Member(Owner), "end_transfer", projects::end_transfer, "Takes the offer back."),
+        get("/projects/{project}/tickets", Member(Owner), "list_project_tickets", tickets::list, "The project's tickets."),
+        post("/projects/{project}/tickets", Member(Owner), "open_ticket", tickets::open, "Asks for another project token."),
+        post("/projects/{project}/tickets/{ticket}/messages", Member(Owner), "say_in_ticket", tickets::say, "Says something in an open ticket."),
         // Operators of the instance.
-        get("/tickets", Operator, "list_tickets", "Every ticket.", tickets::list_all),
-        post("/tickets/{ticket}/messages", Operator, "answer_ticket", "Says something in an open ticket.", tickets::answer),
-        post(
-            "/tickets/{ticket}/approve",
-            Operator,
-            "approve_ticket",
-            "Resets a project's token; the old one takes events for a while.",
-            tickets::approve,
-        )
-        .fresh(),
-        post("/tickets/{ticket}/decline", Operator, "decline_ticket", "Leaves a project's token as it is.", tickets::decline).fresh(),
-        get("/accounts", Operator, "list_accounts", "Every account.", instance::list_accounts),
-        patch("/accounts/{account}", Operator, "change_account", "Makes an account an operator, or ends that.", instance::change_account)
-            .fresh(),
-        delete("/accounts/{account}", Operator, "disable_account", "Ends an account.", instance::disable_account).fresh(),
-        put("/organizations/{organization}", Operator, "name_organization", "Gives an organisation a name.", instance::name_organization),
-        get("/audit", Operator, "list_audit", "The audit log of the instance.", instance::audit),
-        get("/audit/verify", Operator, "verify_audit", "Checks that no row of the audit log was changed or cut.", instance::verify_audit),
-        post(
-            "/wrapping-key/rotate",
-            Operator,
-            "rotate_wrapping_key",
-            "Wraps every data key with a new key.",
-            instance::rotate_wrapping_key,
-        )
-        .fresh(),
+        get("/tickets", Operator, "list_tickets", tickets::list_all, "Every ticket."),
+        post("/tickets/{ticket}/messages", Operator, "answer_ticket", tickets::answer, "Says something in an open ticket."),
+        post("/tickets/{ticket}/approve", Operator, "approve_ticket", tickets::approve, "Resets a project's token; the old one takes events for a while.").fresh(),
+        post("/tickets/{ticket}/decline", Operator, "decline_ticket", tickets::decline, "Leaves a project's token as it is.").fresh(),
+        get("/accounts", Operator, "list_accounts", instance::list_accounts, "Every account."),
+        patch("/accounts/{account}", Operator, "change_account", instance::change_account, "Makes an account an operator, or ends that.").fresh(),
+        delete("/accounts/{account}", Operator, "disable_account", instance::disable_account, "Ends an account.").fresh(),
+        put("/organizations/{organization}", Operator, "name_organization", instance::name_organization, "Gives an organisation a name."),
+        get("/audit", Operator, "list_audit", instance::audit, "The audit log of the instance."),
+        get("/audit/verify", Operator, "verify_audit", instance::verify_audit, "Checks that no row of the audit log was changed or cut."),
+        post("/wrapping-key/rotate", Operator, "rotate_wrapping_key", instance::rotate_wrapping_key, "Wraps every data key with a new key.").fresh(),
     ]
 }
 
 macro_rules! methods {
     ($($name:ident $method:ident)*) => {$(
-        fn $name<Q, A>(path: &'static str, who: Who, id: &'static str, summary: &'static str, run: Handler<Q, A>) -> Operation
+        fn $name<Q, A>(path: &'static str, who: Who, id: &'static str, run: Handler<Q, A>, summary: &'static str) -> Operation
         where
             Q: serde::de::DeserializeOwned + schemars::JsonSchema + 'static,
             A: serde::Serialize + schemars::JsonSchema + 'static,
         {
-            Operation::new(Method::$method, path, who, id, summary, run)
+            Operation::new(Method::$method, path, who, id, run, summary)
         }
     )*};
 }
@@ -427,6 +278,12 @@ pub(crate) fn normal(uri: &Uri) -> Option<Uri> {
     normal.parse().ok()
 }
 
+/// Whether a path is for pages of this server alone.
+fn is_for_own_pages(path: &str) -> bool {
+    let is_management = path.strip_prefix(MANAGEMENT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    is_management || ["/", HEALTH, METRICS, SETUP].contains(&path)
+}
+
 const NO_STORE: axum::http::HeaderValue = axum::http::HeaderValue::from_static("no-store");
 
 /// Every answer carries these headers: without them a browser reports no status, and its SDK drops the batch.
@@ -437,10 +294,7 @@ async fn cors(request: Request, next: Next) -> Response {
     let preflight = request.method() == Method::OPTIONS;
     let path = request.uri().path();
     let is_read = SECRET_PREFIXES.iter().any(|prefix| path.starts_with(prefix));
-    if ["/", HEALTH, METRICS, SETUP].contains(&path)
-        || path == MANAGEMENT
-        || path.starts_with(MANAGEMENT) && path[MANAGEMENT.len()..].starts_with('/')
-    {
+    if is_for_own_pages(path) {
         // Nothing here is for another site's page.
         let mut response = next.run(request).await;
         response.headers_mut().entry(header::CACHE_CONTROL).or_insert(NO_STORE);
