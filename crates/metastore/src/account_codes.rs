@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, Transaction};
 use crate::accounts::{check_email, hash_password, is_taken, normal, replace_password};
 use crate::audit::{self, Actor, By};
 use crate::secret::new_code;
-use crate::{MetaError, Metastore, Result, Secret, sessions, sha256};
+use crate::{MetaError, Metastore, Result, Secret, bearer_tokens, bump_epoch, second_factor, sessions, sha256};
 
 const LIFETIME_MS: i64 = 3_600_000;
 /// More codes that wait are not made: nobody floods a mailbox.
@@ -68,11 +68,19 @@ impl Metastore {
         let (account, email) = take(&change, PASSWORD, code, by.at)?;
         // Only whoever has a code may ask for the work of hashing. A password that is refused leaves the code as it was.
         let hash = hash_password(password, &email)?;
-        let dead = replace_password(&change, account, &hash, by.at)?;
+        let mut dead = vec![replace_password(&change, account, &hash, by.at)?];
         sessions::end_all(&change, account, None)?;
+        // Whoever reads the mail of the address owns the account. Somebody else may have made it before, and left ways in.
+        dead.extend(bearer_tokens::revoke_all(&change, account, by.at)?);
+        let verified_at: Option<i64> = change.query_row("SELECT verified_at FROM accounts WHERE id = $1", [account.0], |row| row.get(0))?;
+        if verified_at.is_none() {
+            dead.extend(second_factor::end(&change, account, by.at)?);
+            change.execute("UPDATE accounts SET verified_at = $1 WHERE id = $2", (by.at.0, account.0))?;
+        }
         let by = By { actor: Actor::Account(account), ..by.clone() };
         audit::append(&change, &by, None, "password reset", "")?;
-        self.finish(change, &[dead])?;
+        bump_epoch(&change)?;
+        self.finish(change, &dead)?;
         Ok(account)
     }
 
@@ -104,7 +112,8 @@ impl Metastore {
             return Err(MetaError::Taken("e-mail address"));
         }
         let before: String = change.query_row("SELECT email FROM accounts WHERE id = $1", [account.0], |row| row.get(0))?;
-        change.execute("UPDATE accounts SET email = $1 WHERE id = $2", (email, account.0))?;
+        change.execute("UPDATE accounts SET email = $1, verified_at = $2 WHERE id = $3", (email, by.at.0, account.0))?;
+        change.execute("DELETE FROM account_codes WHERE account_id = $1", [account.0])?;
         audit::append(&change, by, None, "email change", &format!("account {account}"))?;
         self.finish(change, &[])?;
         Ok(before)

@@ -10,7 +10,7 @@ use zxcvbn::zxcvbn;
 
 use crate::audit::{self, Actor, By};
 use crate::secret::{human_code, random, read_human_code};
-use crate::{MetaError, Metastore, Result, Secret, bump_epoch, sessions, sha256};
+use crate::{MetaError, Metastore, Result, Secret, bearer_tokens, bump_epoch, sessions, sha256};
 
 /// A person who can sign in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Metastore {
         let hash = hash_password(password, email)?;
         let mut connection = self.lock();
         let change = connection.transaction()?;
-        let id = insert_account(&change, email, &hash, by)?;
+        let id = insert_account(&change, email, &hash, true, by)?;
         change.execute("DELETE FROM setup_code", [])?;
         self.finish(change, &[])?;
         Ok(id)
@@ -94,6 +94,10 @@ impl Metastore {
             self.lock()
                 .query_row("SELECT email, password_hash FROM accounts WHERE id = $1", [account.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
         if !fits_password(Some(&hash), old)? {
+            let mut connection = self.lock();
+            let change = connection.transaction()?;
+            audit::append(&change, by, None, "password change failed", "")?;
+            self.finish(change, &[])?;
             return Err(MetaError::NotProven("the old password does not fit"));
         }
         let new_hash = hash_password(new, &email)?;
@@ -128,12 +132,14 @@ impl Metastore {
         if changed == 0 {
             return Err(MetaError::Unknown("account"));
         }
-        let mut dead: Vec<([u8; 32], Timestamp)> = {
-            let mut found = change.prepare("SELECT token_sha256 FROM bearer_tokens WHERE account_id = $1 AND revoked_at IS NULL")?;
-            found.query_map([account.0], |row| Ok((row.get(0)?, by.at)))?.collect::<rusqlite::Result<_>>()?
-        };
+        let mut dead = bearer_tokens::revoke_all(&change, account, by.at)?;
         dead.push(replace_password(&change, account, NO_PASSWORD, by.at)?);
-        change.execute("UPDATE bearer_tokens SET revoked_at = $1 WHERE account_id = $2 AND revoked_at IS NULL", (by.at.0, account.0))?;
+        {
+            let mut found = change.prepare("SELECT project_id FROM members WHERE account_id = $1")?;
+            for project in found.query_map([account.0], |row| row.get(0))? {
+                dead.push((crate::members::membership_hash(project?, account.0), by.at));
+            }
+        }
         sessions::end_all(&change, account, None)?;
         for table in ["devices", "account_codes", "members"] {
             change.execute(&format!("DELETE FROM {table} WHERE account_id = $1"), [account.0])?;
@@ -185,9 +191,12 @@ impl Metastore {
         if !stored.is_some_and(|stored| bool::from(stored.ct_eq(&given))) {
             return Err(MetaError::Unknown("setup code"));
         }
+        if change.query_row("SELECT EXISTS (SELECT 1 FROM accounts)", [], |row| row.get(0))? {
+            return Err(MetaError::Unknown("setup code"));
+        }
         // A password costs a lot of work: only whoever has the code may ask for it.
         let hash = hash_password(password, email)?;
-        let id = insert_account(&change, email, &hash, by)?;
+        let id = insert_account(&change, email, &hash, true, by)?;
         change.execute("DELETE FROM setup_code", [])?;
         change.execute(
             "INSERT INTO members (project_id, account_id, role)
@@ -205,6 +214,11 @@ impl Metastore {
         let mut connection = self.lock();
         let change = connection.transaction()?;
         crate::members::require_operator(&change, by, "make operators")?;
+        let has_other: bool =
+            change.query_row("SELECT EXISTS (SELECT 1 FROM accounts WHERE id <> $1 AND is_operator)", [account.0], |row| row.get(0))?;
+        if !is_operator && !has_other {
+            return Err(MetaError::Invalid("this is the last operator: make another one first".to_owned()));
+        }
         if change.execute("UPDATE accounts SET is_operator = $1 WHERE id = $2", (is_operator, account.0))? == 0 {
             return Err(MetaError::Unknown("account"));
         }
@@ -220,24 +234,27 @@ pub(crate) fn is_taken(connection: &Connection, email: &str) -> Result<bool> {
 
 /// Refuses what is no address.
 pub(crate) fn check_email(email: &str) -> Result<()> {
-    let has_parts = email.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty() && !host.contains('@'));
-    if has_parts && email.len() <= 254 && !email.chars().any(|char| char.is_whitespace() || char.is_control() || "<>,;\"".contains(char)) {
+    let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with('.') && !part.contains("..");
+    let has_parts = email.split_once('@').is_some_and(|(user, host)| is_part(user) && is_part(host));
+    let is_known = |char: char| char.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(char);
+    if has_parts && email.len() <= 254 && email.chars().filter(|char| !is_known(*char)).eq(['@']) {
         Ok(())
     } else {
         Err(MetaError::Invalid("an e-mail address is needed".to_owned()))
     }
 }
 
-pub(crate) fn insert_account(change: &Transaction<'_>, email: &str, hash: &str, by: &By) -> Result<AccountId> {
+/// Makes an account. It is verified where the console made it, or somebody who reads the address's mail.
+pub(crate) fn insert_account(change: &Transaction<'_>, email: &str, hash: &str, is_verified: bool, by: &By) -> Result<AccountId> {
     let email = normal(email);
     check_email(&email)?;
     if is_taken(change, &email)? {
         return Err(MetaError::Taken("e-mail address"));
     }
     change.execute(
-        "INSERT INTO accounts (email, password_hash, created_at, is_operator)
-         VALUES ($1, $2, $3, NOT EXISTS (SELECT 1 FROM accounts))",
-        (&email, hash, by.at.0),
+        "INSERT INTO accounts (email, password_hash, created_at, is_operator, verified_at)
+         VALUES ($1, $2, $3, NOT EXISTS (SELECT 1 FROM accounts), $4)",
+        (&email, hash, by.at.0, is_verified.then_some(by.at.0)),
     )?;
     let id = AccountId(change.last_insert_rowid());
     audit::append(change, by, None, "account create", &format!("account {id}"))?;
@@ -260,18 +277,19 @@ pub(crate) fn replace_password(change: &Transaction<'_>, account: AccountId, has
     let old: String = change.query_row("SELECT password_hash FROM accounts WHERE id = $1", [account.0], |row| row.get(0))?;
     change.execute("UPDATE accounts SET password_hash = $1 WHERE id = $2", (hash, account.0))?;
     change.execute("DELETE FROM devices WHERE account_id = $1", [account.0])?;
+    change.execute("DELETE FROM account_codes WHERE account_id = $1", [account.0])?;
     Ok((sha256(old.as_bytes()), now))
 }
 
 /// Whether a password is the one of a stored hash; `None` is an unknown address and costs the same.
 pub(crate) fn fits_password(hash: Option<&str>, password: &str) -> Result<bool> {
+    if password.len() > PASSWORD_BYTES_MAX {
+        return Ok(false);
+    }
     let Some(hash) = hash.filter(|hash| *hash != NO_PASSWORD) else {
         argon2_hash("an unknown address")?;
         return Ok(false);
     };
-    if password.len() > PASSWORD_BYTES_MAX {
-        return Ok(false);
-    }
     let parsed = PasswordHash::new(hash).map_err(|_| MetaError::Invalid("a stored password hash is broken".to_owned()))?;
     Ok(argon2()?.verify_password(password.as_bytes(), &parsed).is_ok())
 }

@@ -1,7 +1,7 @@
 //! Bearer tokens: a person's own credential for scripts. It may what the person's role in a project may, as long as the person is there.
 
 use model::{AccountId, Timestamp};
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, Transaction};
 
 use crate::audit::{self, By};
 use crate::secret::new_bearer_token;
@@ -20,6 +20,15 @@ pub struct BearerTokenRow {
     pub expires_at: Option<Timestamp>,
     /// Since when it is dead.
     pub revoked_at: Option<Timestamp>,
+}
+
+/// Ends every bearer token of an account; what the ledger has to know.
+pub(crate) fn revoke_all(change: &Transaction<'_>, account: AccountId, now: Timestamp) -> Result<Vec<([u8; 32], Timestamp)>> {
+    let mut found = change.prepare(
+        "UPDATE bearer_tokens SET revoked_at = $1 WHERE account_id = $2 AND revoked_at IS NULL
+         RETURNING token_sha256",
+    )?;
+    Ok(found.query_map((now.0, account.0), |row| Ok((row.get(0)?, now)))?.collect::<rusqlite::Result<_>>()?)
 }
 
 impl Metastore {

@@ -61,6 +61,8 @@ pub struct Caller {
 
 /// Callers are forgotten after so long.
 const KEPT_MS: i64 = 90 * DAY_MS;
+/// Callers of one credential, outcome and scheme that are told apart.
+const ROWS_MAX: i64 = 200;
 
 impl Outcome {
     fn as_str(self) -> &'static str {
@@ -77,6 +79,18 @@ impl Metastore {
         let mut connection = self.lock();
         let change = connection.transaction()?;
         for (caller, at, count) in calls {
+            let key = (caller.project.0, &caller.credential, caller.outcome.as_str(), caller.scheme);
+            let (rows, is_known): (i64, bool) = change.query_row(
+                "SELECT COUNT(*), COALESCE(MAX(endpoint = $5 AND address = $6 AND user_agent = $7), 0) FROM callers
+                 WHERE project_id = $1 AND credential = $2 AND outcome = $3 AND scheme = $4",
+                (key.0, key.1, key.2, key.3, &caller.endpoint, &caller.address, &caller.user_agent),
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )?;
+            // Whoever changes its name with every call becomes one of the others, and hides nobody.
+            let (address, user_agent) = match is_known || rows < ROWS_MAX {
+                true => (caller.address.as_str(), caller.user_agent.as_str()),
+                false => ("others", "others"),
+            };
             change.execute(
                 "INSERT INTO callers (project_id, credential, outcome, scheme, endpoint, address, user_agent, first_at, last_at, count)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -88,8 +102,8 @@ impl Metastore {
                     caller.outcome.as_str(),
                     caller.scheme,
                     caller.endpoint,
-                    caller.address,
-                    caller.user_agent,
+                    address,
+                    user_agent,
                     at.0,
                     at.0,
                     count,
@@ -131,7 +145,7 @@ impl Metastore {
             "SELECT credential, outcome, scheme, endpoint, address, user_agent, first_at, last_at, count FROM callers
              WHERE project_id = $1
              ORDER BY last_at DESC
-             LIMIT 1000",
+             LIMIT 10000",
         )?;
         let rows = found.query_map([project.0], |row| {
             Ok(Caller {

@@ -137,6 +137,8 @@ pub struct CredentialTable {
     pub secrets: HashMap<[u8; 32], SecretEntry>,
     /// User name of a service account by the SHA-256 of its secret.
     pub service_secrets: HashMap<[u8; 32], String>,
+    /// Whether some project has a quota of bytes.
+    pub has_byte_quotas: bool,
     /// Lengths of live secrets that have no prefix and checksum, a bit each.
     unscannable: u128,
     /// Service account by username.
@@ -192,7 +194,8 @@ impl CredentialTable {
         std::iter::once(text).chain(words).filter(|piece| may_be_one(piece)).find_map(|piece| self.live_secret(piece, now))
     }
 
-    fn live_secret(&self, text: &str, now: Timestamp) -> Option<Leaked> {
+    /// The live secret or bearer token that a text is, whole.
+    pub fn live_secret(&self, text: &str, now: Timestamp) -> Option<Leaked> {
         let hash = sha256(text.as_bytes());
         if let Some(key) = self.secrets.get(&hash).and_then(|secret| self.keys.get(&secret.api_key)).filter(|key| key.is_live(now)) {
             return Some(Leaked { project: Some(key.project), credential: format!("key {}", key.key_id) });
@@ -211,18 +214,21 @@ impl CredentialTable {
         lives(token.revoked_at, token.expires_at, now).then_some(token.account)
     }
 
-    /// Whether a credential that was proved before still opens the project.
-    pub fn is_live(&self, credential: &Credential, project: ProjectId, now: Timestamp) -> bool {
+    /// Whether a credential that was proved before still opens the project, for what it was let in for.
+    pub fn is_live(&self, credential: &Credential, project: ProjectId, right: AccessRight, now: Timestamp) -> bool {
+        let is_member_with_right =
+            |account: AccountId| self.members.get(&(account, project)).is_some_and(|role| role.rights().contains(&right));
         self.projects.get(&project).is_some_and(|project| project.suspended_at.is_none())
             && match credential {
                 Credential::Key(api_key) => self.keys.get(api_key).is_some_and(|key| key.is_live(now)),
                 Credential::ServiceAccount(user) => {
                     self.service_accounts.get(user).is_some_and(|account| lives(account.revoked_at, account.expires_at, now))
                 }
-                Credential::Member(account) => self.members.contains_key(&(*account, project)),
-                Credential::Bearer(hash) => self.bearer_tokens.get(hash).is_some_and(|token| {
-                    lives(token.revoked_at, token.expires_at, now) && self.members.contains_key(&(token.account, project))
-                }),
+                Credential::Member(account) => is_member_with_right(*account),
+                Credential::Bearer(hash) => self
+                    .bearer_tokens
+                    .get(hash)
+                    .is_some_and(|token| lives(token.revoked_at, token.expires_at, now) && is_member_with_right(token.account)),
             }
     }
 }
@@ -245,6 +251,7 @@ impl Metastore {
             let mut found = read.prepare(&format!("SELECT {} FROM projects", projects::COLUMNS))?;
             for project in found.query_map([], projects::from_row)? {
                 let project = project?;
+                table.has_byte_quotas |= project.token_options.bytes_per_day_max.is_some();
                 table.tokens.insert(project.token.clone(), TokenEntry { project: project.id, ends_at: None });
                 table.projects.insert(project.id, project);
             }

@@ -43,15 +43,27 @@ pub struct Invited {
     pub has_account: bool,
 }
 
+/// The codes of an invitation.
+#[derive(Debug)]
+pub struct InvitationCodes {
+    /// For whoever invites, to hand over where mail does not arrive.
+    pub shown: Secret,
+    /// For the mail to the invited address.
+    pub mailed: Secret,
+}
+
+/// Invitations that a project has open at a time.
+const OPEN_MAX: i64 = 200;
 const LIFETIME_MS: i64 = 14 * DAY_MS;
 const NOT_PROVEN: &str = "this invitation is unknown, used, withdrawn or too old; ask for another";
 
-fn open(connection: &Connection, code: &str, now: Timestamp) -> Result<Invitation> {
+/// The invitation of a code, and whether it is the code that was mailed.
+fn open(connection: &Connection, code: &str, now: Timestamp) -> Result<(Invitation, bool)> {
     let found = connection.query_row(
-        "SELECT id, project_id, email, role, invited_by, created_at, expires_at FROM invitations
-         WHERE code_sha256 = $1 AND expires_at > $2",
+        "SELECT id, project_id, email, role, invited_by, created_at, expires_at, mailed_sha256 = $1 FROM invitations
+         WHERE (code_sha256 = $1 OR mailed_sha256 = $1) AND expires_at > $2",
         (sha256(code.trim().as_bytes()), now.0),
-        from_row,
+        |row| Ok((from_row(row)?, row.get(7)?)),
     );
     found.optional()?.ok_or(MetaError::NotProven(NOT_PROVEN))
 }
@@ -74,6 +86,10 @@ fn account_of(connection: &Connection, email: &str) -> Result<Option<AccountId>>
     Ok(found.optional()?.map(AccountId))
 }
 
+fn is_disabled(connection: &Connection, account: AccountId) -> Result<bool> {
+    Ok(connection.query_row("SELECT disabled_at IS NOT NULL FROM accounts WHERE id = $1", [account.0], |row| row.get(0))?)
+}
+
 /// Makes the account a member; never less than it is already.
 fn join(change: &Transaction<'_>, invitation: &Invitation, account: AccountId, by: &By) -> Result<()> {
     // Whoever invited may have lost the right to since.
@@ -94,9 +110,10 @@ fn join(change: &Transaction<'_>, invitation: &Invitation, account: AccountId, b
 }
 
 impl Metastore {
-    /// Invites an address to a project, in the place of an older invitation. Returns the code, shown here and never again.
+    /// Invites an address to a project, in the place of an older invitation. Returns two codes, shown here and never again: one to show to
+    /// whoever invites, one to mail. Only the mailed one makes an account whose address is known to be its owner's.
     /// Admins may, but only owners invite owners.
-    pub fn invite(&self, project: ProjectId, email: &str, role: Role, by: &By) -> Result<(Invitation, Secret)> {
+    pub fn invite(&self, project: ProjectId, email: &str, role: Role, by: &By) -> Result<(Invitation, InvitationCodes)> {
         let email = normal(email);
         check_email(&email)?;
         let mut connection = self.lock();
@@ -106,22 +123,30 @@ impl Metastore {
             return Err(MetaError::NotOwner("invite an owner"));
         }
         if let Some(account) = account_of(&change, &email)? {
+            if is_disabled(&change, account)? {
+                return Err(MetaError::Invalid("this account is disabled".to_owned()));
+            }
             if role_of(&change, project, account)?.is_some() {
                 return Err(MetaError::Invalid("this account is a member already; change its role instead".to_owned()));
             }
         }
-        let code = new_code();
+        let codes = InvitationCodes { shown: new_code(), mailed: new_code() };
         let expires_at = by.at.plus_ms(LIFETIME_MS);
         change
             .execute("DELETE FROM invitations WHERE expires_at <= $1 OR (project_id = $2 AND email = $3)", (by.at.0, project.0, &email))?;
+        let open: i64 = change.query_row("SELECT COUNT(*) FROM invitations WHERE project_id = $1", [project.0], |row| row.get(0))?;
+        if open >= OPEN_MAX {
+            return Err(MetaError::Invalid(format!("{OPEN_MAX} invitations of this project wait already: withdraw some")));
+        }
         change.execute(
-            "INSERT INTO invitations (project_id, email, role, code_sha256, invited_by, created_at, expires_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO invitations (project_id, email, role, code_sha256, mailed_sha256, invited_by, created_at, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             (
                 project.0,
                 &email,
                 role.as_str(),
-                sha256(code.expose().as_bytes()),
+                sha256(codes.shown.expose().as_bytes()),
+                sha256(codes.mailed.expose().as_bytes()),
                 by.account_id().map(|account| account.0),
                 by.at.0,
                 expires_at.0,
@@ -130,7 +155,7 @@ impl Metastore {
         let id = change.last_insert_rowid();
         audit::append(&change, by, Some(project), "invitation create", &format!("invitation {id}: {}", role.as_str()))?;
         self.finish(change, &[])?;
-        Ok((Invitation { id, project, email, role, invited_by: by.account_id(), created_at: by.at, expires_at }, code))
+        Ok((Invitation { id, project, email, role, invited_by: by.account_id(), created_at: by.at, expires_at }, codes))
     }
 
     /// The invitations of a project that wait.
@@ -159,7 +184,7 @@ impl Metastore {
     /// What a code says.
     pub fn invited(&self, code: &str, now: Timestamp) -> Result<Invited> {
         let connection = self.lock();
-        let invitation = open(&connection, code, now)?;
+        let (invitation, _) = open(&connection, code, now)?;
         let project_name = connection.query_row("SELECT name FROM projects WHERE id = $1", [invitation.project.0], |row| row.get(0))?;
         let has_account = account_of(&connection, &invitation.email)?.is_some();
         Ok(Invited { email: invitation.email, role: invitation.role, project_name, has_account })
@@ -169,7 +194,7 @@ impl Metastore {
     pub fn accept_invitation(&self, code: &str, account: AccountId, by: &By) -> Result<ProjectId> {
         let mut connection = self.lock();
         let change = connection.transaction()?;
-        let invitation = open(&change, code, by.at)?;
+        let (invitation, _) = open(&change, code, by.at)?;
         if account_of(&change, &invitation.email)? != Some(account) {
             return Err(MetaError::NotProven("this invitation is for another address; sign in with that one"));
         }
@@ -182,12 +207,12 @@ impl Metastore {
     pub fn sign_up(&self, code: &str, password: &str, user_agent: &str, by: &By) -> Result<(ProjectId, AccountId, Secret)> {
         let mut connection = self.lock();
         let change = connection.transaction()?;
-        let invitation = open(&change, code, by.at)?;
+        let (invitation, was_mailed) = open(&change, code, by.at)?;
         if account_of(&change, &invitation.email)?.is_some() {
             return Err(MetaError::Invalid("this address has an account: sign in, then accept the invitation".to_owned()));
         }
         let hash = hash_password(password, &invitation.email)?;
-        let account = insert_account(&change, &invitation.email, &hash, by)?;
+        let account = insert_account(&change, &invitation.email, &hash, was_mailed, by)?;
         let by = By { actor: Actor::Account(account), ..by.clone() };
         join(&change, &invitation, account, &by)?;
         let session = sessions::begin(&change, account, user_agent, &by)?;

@@ -39,7 +39,7 @@ pub use bearer_tokens::BearerTokenRow;
 pub use callers::{Caller, CallerKey, Outcome};
 pub use credentials::{BearerEntry, Credential, CredentialTable, KeyEntry, Leaked, Legacy, SecretEntry, ServiceAccountEntry, TokenEntry};
 pub use error::MetaError;
-pub use invitations::{Invitation, Invited};
+pub use invitations::{Invitation, InvitationCodes, Invited};
 pub use keys::{KeyPair, KeyRow, NewKey};
 pub use members::{Member, Transfer};
 pub use projects::{NewProject, Project, ProjectChange, SignatureLifetime, TokenOptions, WeekStart};

@@ -195,6 +195,9 @@ pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Project> {
     })
 }
 
+/// Origins, and properties, that a project may list.
+const LIST_MAX: usize = 200;
+
 fn check_name(name: &str) -> Result<()> {
     if name.trim().is_empty() {
         return Err(MetaError::Invalid("a project needs a name".to_owned()));
@@ -304,6 +307,7 @@ impl Metastore {
             changed.push("name".to_owned());
         }
         if let Some(id) = asked.organization_id {
+            require_operator(&change, by, "move a project to another organisation")?;
             if id < 1 {
                 return Err(MetaError::Invalid("an organisation id is a positive number".to_owned()));
             }
@@ -325,6 +329,9 @@ impl Metastore {
         }
         if let Some(options) = &asked.token_options {
             let properties = &options.authenticated_properties;
+            if properties.len() > LIST_MAX || options.origins.len() > LIST_MAX {
+                return Err(MetaError::Invalid(format!("at most {LIST_MAX} origins and {LIST_MAX} properties")));
+            }
             if properties.iter().any(|name| name.is_empty() || name.len() > 255 || name.chars().any(char::is_control)) {
                 return Err(MetaError::Invalid("a property's name is one line of at most 255 bytes".to_owned()));
             }

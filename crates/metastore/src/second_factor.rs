@@ -64,6 +64,12 @@ fn new_recovery_codes(change: &Transaction<'_>, account: AccountId) -> Result<Ve
     Ok(codes)
 }
 
+/// Ends the second factor of an account; what the ledger has to know.
+pub(crate) fn end(change: &Transaction<'_>, account: AccountId, now: Timestamp) -> Result<Dead> {
+    change.execute("UPDATE accounts SET totp_sealed = NULL, totp_pending = NULL WHERE id = $1", [account.0])?;
+    end_recovery_codes(change, account, now)
+}
+
 impl Metastore {
     /// Takes a code of the account's authenticator app or one of its recovery codes, so that it counts this once. `None` where it is none;
     /// else what the ledger has to know of it.
@@ -125,8 +131,7 @@ impl Metastore {
     pub fn end_totp(&self, account: AccountId, by: &By) -> Result<()> {
         let mut connection = self.lock();
         let change = connection.transaction()?;
-        change.execute("UPDATE accounts SET totp_sealed = NULL, totp_pending = NULL WHERE id = $1", [account.0])?;
-        let dead = end_recovery_codes(&change, account, by.at)?;
+        let dead = end(&change, account, by.at)?;
         audit::append(&change, by, None, "second factor off", &format!("account {account}"))?;
         self.finish(change, &dead)
     }

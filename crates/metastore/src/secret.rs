@@ -127,9 +127,9 @@ pub(crate) fn scannable_in(text: &str) -> impl Iterator<Item = &str> {
     places.filter_map(|(at, _)| scannable_at(&text[at..]))
 }
 
-/// The length of a secret that scanners do not recognise; 0 for one that they do.
+/// The length of a secret that scanners do not recognise; 0 for one that they do, and for one so short that it may be anybody's word.
 pub(crate) fn unscannable_chars(secret: &str) -> usize {
-    if has_valid_checksum(secret) { 0 } else { secret.len() }
+    if has_valid_checksum(secret) || is_weak(secret) { 0 } else { secret.len() }
 }
 
 fn checksum(digits: &str) -> String {

@@ -161,7 +161,14 @@ impl Metastore {
             )
             .optional()?;
         let fits = fits_password(found.as_ref().map(|(_, hash, _)| hash.as_str()), visit.password)?;
-        let Some((account, hash, has_totp)) = found else { return Ok(SignIn::Refused) };
+        let Some((account, hash, has_totp)) = found else {
+            // As much is written and synced as for a known address, and no row: nobody fills the log with addresses.
+            let mut connection = self.lock();
+            let change = connection.transaction()?;
+            change.execute("UPDATE instance SET value = value WHERE name = 'epoch'", [])?;
+            self.finish(change, &[])?;
+            return Ok(SignIn::Refused);
+        };
         let account = AccountId(account);
         let by = By { actor: Actor::Account(account), ..by.clone() };
         let mut connection = self.lock();
@@ -187,7 +194,11 @@ impl Metastore {
         }
         let mut dead = Vec::new();
         if has_totp {
-            let Some(code) = visit.code.filter(|code| !code.trim().is_empty()) else { return Ok(SignIn::NeedsCode) };
+            let Some(code) = visit.code.filter(|code| !code.trim().is_empty()) else {
+                audit::append(&change, &by, None, "login without second factor", "")?;
+                self.finish(change, &[])?;
+                return Ok(SignIn::NeedsCode);
+            };
             match self.take_code(&change, account, code, by.at)? {
                 Some(taken) => dead = taken,
                 None => return refused(change, "second factor"),

@@ -143,6 +143,9 @@ impl Metastore {
         let change = connection.transaction()?;
         let project = open_ticket(&change, ticket)?;
         require_operator(&change, by, "talk in it").or_else(|_| require_owner(&change, project, by, "talk in its tickets"))?;
+        if text.trim().is_empty() {
+            return Err(MetaError::Invalid("say something".to_owned()));
+        }
         say(&change, ticket, text, by)?;
         audit::append(&change, by, Some(project), "ticket message", &format!("ticket {ticket}"))?;
         self.finish(change, &[])

@@ -54,6 +54,11 @@ impl Origins {
         self.0.is_empty()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether a request with this `Origin` header is allowed. Without a list, everything is.
     pub fn allows(&self, origin: &str) -> bool {
         if self.0.is_empty() {

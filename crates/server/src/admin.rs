@@ -349,8 +349,8 @@ impl Work<'_> {
         match command {
             Invitation::Create(asked) => {
                 let (project, by) = self.on(&asked.on)?;
-                let (invitation, code) = self.metastore.invite(project, &asked.email, role(&asked.role)?, &by)?;
-                let link = format!("{}{}#{}", self.base, routes::ACCEPT_INVITATION, code.expose());
+                let (invitation, codes) = self.metastore.invite(project, &asked.email, role(&asked.role)?, &by)?;
+                let link = format!("{}{}#{}", self.base, routes::ACCEPT_INVITATION, codes.shown.expose());
                 shown(views::NewInvitation { invitation: invitation.into(), link })
             }
             Invitation::List { on } => {

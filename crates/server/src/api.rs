@@ -130,6 +130,15 @@ enum Sent {
 }
 
 impl Sent {
+    /// Refuses a live secret in a name or a text: it would be stored, and mailed.
+    fn refuse_secrets(&self, call: &Call) -> Result<(), ApiError> {
+        let Self::Body(bytes) = self else { return Ok(()) };
+        let text = String::from_utf8_lossy(bytes);
+        let Some(leaked) = call.app.credentials().leaked(&text, call.now) else { return Ok(()) };
+        call.app.note_leak(leaked, crate::leaks::Place::Body, call.client.address, call.now);
+        Err(ApiError::invalid(crate::leaks::Place::Body.refusal()))
+    }
+
     fn read<Q: DeserializeOwned>(self) -> Result<Q, ApiError> {
         match self {
             Self::Query(uri) => match Query::<Q>::try_from_uri(&uri) {
@@ -137,7 +146,10 @@ impl Sent {
                 Err(error) => Err(ApiError::invalid(error.body_text())),
             },
             Self::Body(bytes) => {
-                let bytes = if bytes.trim_ascii().is_empty() { &b"{}"[..] } else { &bytes[..] };
+                let bytes = if bytes.trim_ascii().is_empty() { &b"{}"[..] } else { bytes.trim_ascii() };
+                if !bytes.starts_with(b"{") {
+                    return Err(ApiError::invalid("the body must be a JSON object"));
+                }
                 serde_json::from_slice(bytes).map_err(|error| {
                     // The message of a mistake in the text repeats nothing of it; one about a value might.
                     let text = error.to_string();
@@ -192,6 +204,11 @@ impl Call {
     /// A word in the path.
     pub(crate) fn text(&self, name: &str) -> &str {
         self.path.get(name).map_or("", String::as_str)
+    }
+
+    /// Refuses a call without a fresh proof, for what only some calls of an operation need.
+    pub(crate) fn require_fresh(&self) -> Result<(), ApiError> {
+        if self.session.as_ref().is_some_and(|session| session.is_fresh(self.now)) { Ok(()) } else { Err(ApiError::not_fresh()) }
     }
 
     /// Applies what was changed to the running server; an answer that tells of a change goes out after it.
@@ -322,6 +339,11 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, code, message)
     }
 
+    fn not_fresh() -> Self {
+        let message = "prove again who you are: by password, or by a code of the authenticator app where there is one";
+        Self::forbidden("fresh_proof_needed", message)
+    }
+
     pub(crate) fn internal(cause: impl std::fmt::Display) -> Self {
         tracing::error!(%cause, "an operation failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "an unknown error occurred; the log knows more")
@@ -368,6 +390,8 @@ pub(crate) const RUNNING_MAX: usize = 32;
 /// Passwords that are hashed at a time; each takes 19 MiB and a core for a while.
 pub(crate) const HASHING_MAX: usize = 2;
 const WAIT_MAX: Duration = Duration::from_secs(10);
+/// Calls that wait for a password to be hashed; more are asked to come back.
+const WAITING_MAX: usize = 32;
 
 /// The router of all operations.
 pub(crate) fn router(operations: Vec<Operation>) -> Router<Arc<App>> {
@@ -398,6 +422,23 @@ fn secured(mut response: Response) -> Response {
     response
 }
 
+/// Somebody who waits for a password to be hashed, among a bounded number.
+struct Waits<'a>(&'a std::sync::atomic::AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn begin(waiting: &'a std::sync::atomic::AtomicUsize) -> Result<Self, ApiError> {
+        let waits = Self(waiting);
+        let before = waiting.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if before < WAITING_MAX { Ok(waits) } else { Err(ApiError::busy()) }
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// How a caller showed who it is.
 struct Caller {
     session: Option<Session>,
@@ -416,7 +457,14 @@ fn caller(app: &App, headers: &HeaderMap, session_token: Option<&str>, now: Time
 }
 
 /// Whether the policy of an operation lets the caller through; the caller's role where the operation is one of a project.
-fn permit(app: &App, operation: &Operation, caller: &Caller, project: Option<ProjectId>, now: Timestamp) -> Result<Option<Role>, ApiError> {
+fn permit(
+    app: &App,
+    operation: &Operation,
+    caller: &Caller,
+    project: Option<ProjectId>,
+    is_private: bool,
+    now: Timestamp,
+) -> Result<Option<Role>, ApiError> {
     if operation.who == Who::Anyone {
         return Ok(None);
     }
@@ -439,10 +487,13 @@ fn permit(app: &App, operation: &Operation, caller: &Caller, project: Option<Pro
             let role = project.map(|project| app.metastore.role(project, account)).transpose()?.flatten();
             let role = role.ok_or_else(|| ApiError::unknown("project"))?;
             // Of whom a restored backup speaks, its owner has to judge first.
-            let is_suspended = project.map(|project| app.metastore.project(project)).transpose()?.flatten();
-            if is_suspended.is_some_and(|project| project.suspended_at.is_some()) && role < Role::Owner {
+            let project = project.map(|project| app.metastore.project(project)).transpose()?.flatten();
+            if project.as_ref().is_some_and(|project| project.suspended_at.is_some()) && role < Role::Owner {
                 let message = "a backup was restored: an owner of the project has to confirm its credentials first";
                 return Err(ApiError::forbidden("suspended", message));
+            }
+            if project.is_some_and(|project| project.requires_tls) && !is_private {
+                return Err(ApiError::forbidden("tls_needed", "this project is managed over TLS only"));
             }
             match least {
                 least if role >= least => Some(role),
@@ -453,8 +504,7 @@ fn permit(app: &App, operation: &Operation, caller: &Caller, project: Option<Pro
         }
     };
     if operation.needs.fresh_proof && !caller.session.as_ref().is_some_and(|session| session.is_fresh(now)) {
-        let message = "prove again who you are: by password, or by a code of the authenticator app where there is one";
-        return Err(ApiError::forbidden("fresh_proof_needed", message));
+        return Err(ApiError::not_fresh());
     }
     Ok(role)
 }
@@ -478,7 +528,8 @@ async fn call(app: Arc<App>, operation: Operation, request: Request) -> Result<R
     if !is_bearer && !is_same_origin(&parts.headers) {
         return Err(ApiError::forbidden("other_site", "this call comes from the page of another site"));
     }
-    if !operation.is_reading() {
+    let has_body = matches!(&sent, Sent::Body(bytes) if !bytes.trim_ascii().is_empty());
+    if has_body || !operation.is_reading() && parts.headers.contains_key(header::CONTENT_TYPE) {
         let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
             let message = "send the header `content-type: application/json`";
@@ -488,8 +539,15 @@ async fn call(app: Arc<App>, operation: Operation, request: Request) -> Result<R
     let place = |places: Arc<tokio::sync::Semaphore>| async move {
         tokio::time::timeout(WAIT_MAX, places.acquire_owned()).await.ok().and_then(Result::ok).ok_or_else(ApiError::busy)
     };
+    // Whoever waits for a password to be hashed holds no place that others need.
+    let _hashing = match operation.needs.hashing {
+        true => {
+            let _waits = Waits::begin(&app.waiting_for_hashing)?;
+            Some(place(app.hashing.clone()).await?)
+        }
+        false => None,
+    };
     let _place = place(app.operations.clone()).await?;
-    let _hashing = if operation.needs.hashing { Some(place(app.hashing.clone()).await?) } else { None };
     let (session_token, device_token) =
         (Cookie::Session.read(&parts.headers, client.is_secure), Cookie::Device.read(&parts.headers, client.is_secure));
     let headers = parts.headers;
@@ -497,11 +555,12 @@ async fn call(app: Arc<App>, operation: Operation, request: Request) -> Result<R
         let now = clock::now();
         let caller = caller(&app, &headers, session_token.as_deref(), now)?;
         let project = path.get("project").and_then(|id| id.parse().ok()).map(ProjectId);
-        let role = permit(&app, &operation, &caller, project, now)?;
+        let role = permit(&app, &operation, &caller, project, client.is_private, now)?;
         let actor = caller.account.map_or(Actor::Visitor, Actor::Account);
         let by = By { actor, address: client.address.to_string(), at: now };
         let cookies = Mutex::default();
         let call = Call { app, by, now, client, session: caller.session, role, path, session_token, device_token, cookies };
+        sent.refuse_secrets(&call)?;
         let body = (operation.run)(&call, sent)?;
         let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
         for cookie in call.cookies.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -512,9 +571,10 @@ async fn call(app: Arc<App>, operation: Operation, request: Request) -> Result<R
     done.await.map_err(ApiError::internal)?
 }
 
-/// The address of a client for limits: a network of IPv6 counts as one.
-pub(crate) fn limited_address(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
+/// The address of a client for limits: a network of IPv6 counts as one, and so do all whom a proxy brings that nobody named.
+pub(crate) fn limited_address(client: &Client) -> IpAddr {
+    match client.address.to_canonical() {
+        address if address.is_loopback() && !client.is_private => std::net::Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
             IpAddr::from([a, b, c, d, 0, 0, 0, 0])

@@ -36,6 +36,8 @@ pub(crate) struct App {
     pub leaks: Leaks,
     /// Operations of the management API that may run now.
     pub operations: Arc<tokio::sync::Semaphore>,
+    /// Calls that wait for a password to be hashed.
+    pub waiting_for_hashing: std::sync::atomic::AtomicUsize,
     /// Passwords that may be hashed now.
     pub hashing: Arc<tokio::sync::Semaphore>,
     /// What links begin with.
@@ -90,6 +92,7 @@ impl App {
             quotas,
             leaks: Leaks::default(),
             operations: Arc::new(tokio::sync::Semaphore::new(crate::api::RUNNING_MAX)),
+            waiting_for_hashing: std::sync::atomic::AtomicUsize::new(0),
             hashing: Arc::new(tokio::sync::Semaphore::new(crate::api::HASHING_MAX)),
             queries,
             exports,

@@ -33,6 +33,8 @@ pub(crate) struct ReadAccess {
     pub request: String,
     /// What opened it; its revocation ends a running export.
     credential: Credential,
+    /// What it is for.
+    right: AccessRight,
     /// The session that opened it, where one did.
     session: Option<i64>,
     /// Its name in the audit log.
@@ -53,7 +55,7 @@ impl ReadAccess {
     pub(crate) fn is_live(&self) -> bool {
         let now = clock::now();
         let session_lives = |id| self.app.metastore.is_live_session(id, now).unwrap_or(false);
-        self.session.is_none_or(session_lives) && self.app.credentials().is_live(&self.credential, self.project.id, now)
+        self.session.is_none_or(session_lives) && self.app.credentials().is_live(&self.credential, self.project.id, self.right, now)
     }
 
     /// What every answer to it says beside the answer: that nobody may keep it, and that a legacy signature will end.
@@ -98,7 +100,7 @@ pub(crate) struct Client {
     /// Over TLS, here or at a trusted proxy.
     pub is_secure: bool,
     /// Over TLS, or straight from this machine.
-    is_private: bool,
+    pub is_private: bool,
     pub user_agent: String,
 }
 
@@ -113,12 +115,13 @@ impl Client {
             parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(',')).map(str::trim)
         };
         let mut address = connected;
-        let mut hops = all("x-forwarded-for").collect::<Vec<_>>().into_iter().rev();
+        let lines = parts.headers.get_all("x-forwarded-for").iter();
+        let hops: Vec<&[u8]> = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).collect();
+        let mut hops = hops.into_iter().rev();
         while trusted.contains(address) {
-            match hops.next().and_then(hop) {
-                Some(before) => address = before,
-                None => break,
-            }
+            let Some(before) = hops.next() else { break };
+            // Who cannot be read is nobody: in no network, and not this machine.
+            address = std::str::from_utf8(before).ok().and_then(hop).unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
         }
         let is_secure = is_tls || trusted.contains(connected) && all("x-forwarded-proto").last().is_some_and(|scheme| scheme == "https");
         // A proxy that nobody trusts may stand between: then loopback says nothing of the client.
@@ -142,7 +145,7 @@ impl Client {
 
 /// An address as proxies write it, with a port or without.
 fn hop(text: &str) -> Option<std::net::IpAddr> {
-    let bare = text.trim_matches('"');
+    let bare = text.trim().trim_matches('"');
     bare.parse()
         .ok()
         .or_else(|| bare.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()))
@@ -186,6 +189,9 @@ impl FromRequest<Arc<App>> for ReadAccess {
             app.note_leak(leaked, place, client.address, now);
             return Err(error(400, &shown, place.refusal()));
         }
+        if let Some(leaked) = leaks::as_api_key(&table, params.get("api_key"), now) {
+            app.note_leak(leaked, leaks::Place::Url, client.address, now);
+        }
         let (names, right) = crate::routes::knows(uri.path());
         let session = session_of(app, &client, &parts.headers, &params, now).await?;
         let proof = match &session {
@@ -217,6 +223,7 @@ impl FromRequest<Arc<App>> for ReadAccess {
             params,
             request: shown,
             credential,
+            right,
             session,
             actor,
             address,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, Method, header};
 use metastore::{Project, TokenOptions};
 use model::time::DAY_MS;
-use model::{Event, ProfileUpdate, ProjectId, Timestamp, Value};
+use model::{Event, ProfileOp, ProfileUpdate, ProjectId, Timestamp, Value};
 
 /// What the tokens of all projects brought of late.
 pub(crate) struct Quotas(Mutex<HashMap<ProjectId, Brought>>);
@@ -96,7 +96,10 @@ pub(crate) fn origin(method: &Method, headers: &HeaderMap) -> Option<String> {
         let (scheme, rest) = url.split_once("://")?;
         Some(format!("{scheme}://{}", rest.split(['/', '?', '#']).next().unwrap_or_default()))
     };
-    text(header::ORIGIN).or_else(|| text(header::REFERER).filter(|_| *method == Method::GET).and_then(of_referrer))
+    let is_cross = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+    // A page that hides where it is is no page that a project names.
+    let hidden = || is_cross.then(|| "null".to_owned());
+    text(header::ORIGIN).or_else(|| text(header::REFERER).filter(|_| *method == Method::GET).and_then(of_referrer)).or_else(hidden)
 }
 
 /// Says whether an event comes from an origin that its project names.
@@ -105,8 +108,15 @@ const ORIGIN_OK: &str = "$origin_ok";
 /// Lets an event of the public in, changed as the project asks; else why not.
 pub(crate) fn event(project: &Project, origin: Option<&str>, event: &mut Event) -> Result<(), &'static str> {
     let options = &project.token_options;
+    if options.deletes_need_secret && event.name == "$merge" {
+        return Err("this project takes merges with a secret only");
+    }
     for name in &options.authenticated_properties {
         event.properties.shift_remove(name.as_str());
+    }
+    if !options.origins.is_empty() {
+        // Nobody says it of itself.
+        event.properties.shift_remove(ORIGIN_OK);
     }
     if let Some(origin) = origin.filter(|_| !options.origins.is_empty()) {
         let is_allowed = options.origins.allows(origin);
@@ -119,13 +129,31 @@ pub(crate) fn event(project: &Project, origin: Option<&str>, event: &mut Event) 
 }
 
 /// Lets profile updates of the public in; else why not.
-pub(crate) fn updates(project: &Project, origin: Option<&str>, updates: &[ProfileUpdate]) -> Result<(), &'static str> {
+pub(crate) fn updates(project: &Project, origin: Option<&str>, updates: &mut Vec<ProfileUpdate>) -> Result<(), &'static str> {
     let options = &project.token_options;
     if options.deletes_need_secret && updates.iter().any(|update| update.op.is_destructive()) {
         return Err("this project takes deletes with a secret only");
     }
+    if !options.authenticated_properties.is_empty() {
+        updates.iter_mut().for_each(|update| without(&mut update.op, &options.authenticated_properties));
+    }
     let is_refused = |origin: &str| options.enforces_origins && !options.origins.allows(origin);
     if origin.is_some_and(is_refused) { Err("origin not allowed") } else { Ok(()) }
+}
+
+/// Leaves properties out of what an operation writes.
+fn without(op: &mut ProfileOp, names: &[String]) {
+    match op {
+        ProfileOp::Set(properties)
+        | ProfileOp::SetOnce(properties)
+        | ProfileOp::Add(properties)
+        | ProfileOp::Append(properties)
+        | ProfileOp::Remove(properties)
+        | ProfileOp::Union(properties)
+        | ProfileOp::Merge(properties) => properties.retain(|name, _| !names.contains(name)),
+        ProfileOp::Unset(unset) => unset.retain(|name| !names.contains(name)),
+        ProfileOp::Delete | ProfileOp::Restore(_) => {}
+    }
 }
 
 #[cfg(test)]

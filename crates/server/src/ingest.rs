@@ -21,7 +21,7 @@ use wire::{body, track};
 use crate::app::App;
 use crate::auth::{self, Client, Refusal, Writer};
 use crate::judge::{self, Judge, Judged};
-use crate::{clock, gate};
+use crate::{clock, gate, leaks};
 
 const LIMITS: Limits = Limits { decoded_bytes_max: 10 * 1024 * 1024, records_max: 2000 };
 
@@ -136,7 +136,6 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     drop(unpacking);
     let now = clock::now();
     let is_long = plain.len() > INLINE_BYTES_MAX;
-    let bytes = plain.len() as u64;
     let table = app.credentials();
     let client = Client::of(&parts, &app.settings.listen.trusted_proxies);
     let leaked = judge::leak_around(&table, query, &plain, now);
@@ -147,6 +146,9 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
             Endpoint::Import => Reply::refused(400, place.refusal()),
             _ => reply(endpoint, &options, 0, &[], Some(&BodyError::Malformed(place.refusal().to_owned()))),
         });
+    }
+    if let Some(leaked) = leaks::as_api_key(&table, options.api_key.as_deref(), now) {
+        app.note_leak(leaked, leaks::Place::Url, client.address, now);
     }
     let writer = match writer(endpoint, &app, &table, &client, &parts, &options, now) {
         Ok(writer) => writer,
@@ -171,7 +173,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         now,
     };
     let judged = aside(is_long, || judge.judge(records));
-    if let Err(wait) = app.quotas.take(&judged.loads(&table, bytes), now) {
+    if let Err(wait) = app.quotas.take(&judged.loads(&table), now) {
         return over_quota(endpoint, wait);
     }
     let Judged { events, updates, accepted, rejections, .. } = judged;

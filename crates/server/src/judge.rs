@@ -38,19 +38,24 @@ pub(crate) struct Judged {
     /// Records that the client is told were taken.
     pub accepted: usize,
     pub rejections: Vec<Rejection>,
-    /// Records of the public, by project.
-    public: HashMap<ProjectId, u64>,
+    /// Records of the public and their bytes, by project.
+    public: HashMap<ProjectId, (u64, u64)>,
 }
 
 impl Judged {
-    /// What the public brings of a request of so many bytes.
-    pub(crate) fn loads<'a>(&self, table: &'a CredentialTable, bytes: u64) -> Vec<Load<'a>> {
-        let all: u64 = self.public.values().sum();
-        let load = |(project, events): (&ProjectId, &u64)| {
+    /// What the public brings.
+    pub(crate) fn loads<'a>(&self, table: &'a CredentialTable) -> Vec<Load<'a>> {
+        let load = |(project, (events, bytes)): (&ProjectId, &(u64, u64))| {
             let options = &table.projects.get(project)?.token_options;
-            Some(Load { project: *project, options, events: *events, bytes: (bytes * events).div_ceil(all.max(1)) })
+            Some(Load { project: *project, options, events: *events, bytes: *bytes })
         };
         self.public.iter().filter_map(load).collect()
+    }
+
+    fn count(&mut self, project: ProjectId, record_bytes: u64) {
+        let (events, bytes) = self.public.entry(project).or_default();
+        *events += 1;
+        *bytes += record_bytes;
     }
 }
 
@@ -89,6 +94,8 @@ impl Judge<'_> {
             }
             json::mend(&mut record);
         }
+        // Each project answers for what its own records weigh. Nobody asks where no day has a limit.
+        let bytes = if self.table.has_byte_quotas { json::len(&record) as u64 } else { 0 };
         if let Some(leaked) = leaks::in_value(self.table, &record, self.now) {
             let is_token = token_in(&record).is_some_and(|token| self.table.leaked(token, self.now).is_some());
             let place = if is_token { Place::Token } else { Place::Property };
@@ -110,7 +117,7 @@ impl Judge<'_> {
                     item.authenticated = self.is_authenticated(project.id);
                     if !item.authenticated {
                         gate::event(project, self.origin, &mut item).map_err(|why| refused(index, "event", why))?;
-                        *judged.public.entry(project.id).or_default() += 1;
+                        judged.count(project.id, bytes);
                     }
                     judged.events.entry(project.id).or_default().push(item);
                     Ok(())
@@ -128,8 +135,8 @@ impl Judge<'_> {
                     if authenticated {
                         item.iter_mut().for_each(|update| update.authenticated = true);
                     } else {
-                        gate::updates(project, self.origin, &item).map_err(|why| refused(index, "$distinct_id", why))?;
-                        *judged.public.entry(project.id).or_default() += 1;
+                        gate::updates(project, self.origin, &mut item).map_err(|why| refused(index, "$distinct_id", why))?;
+                        judged.count(project.id, bytes);
                     }
                     judged.updates.entry(project.id).or_default().extend(item);
                     Ok(())
@@ -153,6 +160,9 @@ impl Judge<'_> {
             Some(project) if project.archived_at.is_some() => Err(refused(index, "properties.token", "this project is archived")),
             Some(project) => Ok(Some(project)),
             None if metastore::has_valid_checksum(token) || self.table.secrets.contains_key(&metastore::sha256(token.as_bytes())) => {
+                if let Some(leaked) = self.table.live_secret(token, self.now) {
+                    self.app.note_leak(leaked, Place::Token, self.address, self.now);
+                }
                 Err(refused(index, "properties.token", Place::Token.refusal()))
             }
             None => {

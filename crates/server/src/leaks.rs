@@ -83,6 +83,11 @@ impl Leaks {
     }
 }
 
+/// The live secret that stands where an API key belongs.
+pub(crate) fn as_api_key(table: &CredentialTable, api_key: Option<&str>, now: Timestamp) -> Option<Leaked> {
+    api_key.and_then(|api_key| table.leaked(api_key, now))
+}
+
 /// The live secret in a record, however deep.
 pub(crate) fn in_value(table: &CredentialTable, value: &Value, now: Timestamp) -> Option<Leaked> {
     match value {

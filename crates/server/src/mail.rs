@@ -26,6 +26,7 @@ pub(crate) struct Mailer {
     way: Way,
     waiting: mpsc::Sender<Message>,
     count: AtomicU64,
+    sending: tokio::sync::Semaphore,
 }
 
 enum Way {
@@ -46,7 +47,10 @@ pub(crate) enum Undelivered {
 const WAITING_MAX: usize = 256;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// When a mail that could not be sent is tried again.
-const RETRIES: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(60), Duration::from_secs(600)];
+const RETRIES: [Duration; 5] =
+    [Duration::from_secs(5), Duration::from_secs(60), Duration::from_secs(600), Duration::from_secs(3600), Duration::from_secs(6 * 3600)];
+/// Mails that are on their way at a time.
+const SENDING_MAX: usize = 8;
 
 const END: &str = "\n\n-- \nSluice. No mail of Sluice holds an API secret: never share an API secret or send it over email.\n";
 
@@ -63,7 +67,7 @@ impl Mailer {
             Way::Smtp(Box::new(built.timeout(Some(TIMEOUT)).build()))
         };
         let (waiting, queue) = mpsc::channel(WAITING_MAX);
-        Ok((Self { from, way, waiting, count: AtomicU64::new(0) }, queue))
+        Ok((Self { from, way, waiting, count: AtomicU64::new(0), sending: tokio::sync::Semaphore::new(SENDING_MAX) }, queue))
     }
 
     /// Sends a mail soon, without waiting for it.
@@ -75,6 +79,7 @@ impl Mailer {
 
     /// Sends a mail now.
     pub(crate) async fn deliver(&self, message: &Message) -> Result<(), Undelivered> {
+        let _place = self.sending.acquire().await;
         let never = |error: &dyn std::fmt::Display| Undelivered::Never(error.to_string());
         let to = message.to.parse().map_err(|error: lettre::address::AddressError| never(&error))?;
         let envelope = Envelope::builder()
@@ -87,7 +92,7 @@ impl Mailer {
         match &self.way {
             Way::Smtp(server) => match server.send(envelope).await {
                 Ok(_) => Ok(()),
-                Err(error) if error.is_permanent() => Err(never(&error)),
+                Err(error) if error.is_permanent() || error.is_client() => Err(never(&error)),
                 Err(error) => Err(Undelivered::Later(error.to_string())),
             },
             Way::Files(dir) => {

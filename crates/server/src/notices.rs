@@ -1,5 +1,5 @@
-//! What people are told by mail of what happened: each row of the audit log that concerns somebody is a mail, sent after the change and
-//! never lost with a restart. The audit log holds no secret, so no mail does.
+//! What people are told by mail of what happened: each row of the audit log that concerns somebody is a mail, sent after the change, or
+//! after the next start. What a mail server does not take now is tried again for hours, as long as the server runs. The audit log holds no secret, so no mail does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ const NOTICES: &[(&str, &[To], &str, &str)] = &[
     ("key legacy", &[To::Admins], "The legacy signature of an API key was switched", ""),
     (
         "secret leaked",
-        &[To::Admins],
+        &[To::Admins, To::Named],
         "An API secret was seen where anybody may read it",
         "Somebody sent a live secret in a place that is not for secrets: it stands in that program or page, and in logs on the way. Rotate the key or reset the credentials.",
     ),
@@ -78,7 +78,7 @@ const NOTICES: &[(&str, &[To], &str, &str)] = &[
     ("wrapping key rotate", &[To::Operators], "The key file changed", "Copies of it have to be made again."),
 ];
 
-const ROWS_MAX: usize = 100;
+const ROWS_MAX: usize = 1000;
 const EVERY: Duration = Duration::from_secs(2);
 const AFTER_FAILURE: Duration = Duration::from_secs(30);
 
@@ -160,29 +160,26 @@ async fn tell(app: &Arc<App>) -> Result<(), String> {
     let reading = app.clone();
     let rows = tokio::task::spawn_blocking(move || -> Result<Vec<(i64, Vec<Message>)>, MetaError> {
         let rows = reading.metastore.audit_rows_to_mail(ROWS_MAX)?;
-        rows.into_iter().map(|row| Ok((row.id, mails(&reading.metastore, &row)?))).collect()
+        let last = rows.last().map(|row| row.id);
+        let concerns = |row: &AuditRow| Some(row.id) == last || NOTICES.iter().any(|(action, ..)| *action == row.action);
+        rows.into_iter().filter(concerns).map(|row| Ok((row.id, mails(&reading.metastore, &row)?))).collect()
     });
     let rows = rows.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-    let Some(last) = rows.last().map(|(id, _)| *id) else { return Ok(()) };
-    let mut told = None;
-    let mut outcome = Ok(());
-    'rows: for (id, messages) in rows {
+    for (id, messages) in rows {
+        // One mailbox that takes nothing, or a server that is away, keeps nobody else from being told: its mails are tried again beside.
         for message in messages {
             match app.mailer.deliver(&message).await {
                 Ok(()) => {}
                 Err(Undelivered::Never(error)) => tracing::warn!(error, "a mail was not delivered"),
                 Err(Undelivered::Later(error)) => {
-                    outcome = Err(error);
-                    break 'rows;
+                    tracing::warn!(error, "a mail waits");
+                    app.mailer.send(message);
                 }
             }
         }
-        told = Some(id);
-    }
-    if let Some(told) = if outcome.is_ok() { Some(last) } else { told } {
         let writing = app.clone();
-        let written = tokio::task::spawn_blocking(move || writing.metastore.mailed_through(told)).await;
+        let written = tokio::task::spawn_blocking(move || writing.metastore.mailed_through(id)).await;
         written.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     }
-    outcome
+    Ok(())
 }

@@ -140,7 +140,8 @@ fn an_invitation_makes_an_account_or_adds_one_and_counts_once() {
     let mut browser = owner(&server);
     let made = ok(browser.call("POST", "/projects/1/invitations", Some(&json!({ "email": "new@example.com", "role": "analyst" }))));
     let code = made["link"].as_str().unwrap().split('#').nth(1).unwrap().to_owned();
-    assert_eq!(code_of(&mail_with(&server, &["To: new@example.com", "you are invited"])), code);
+    let mailed = code_of(&mail_with(&server, &["To: new@example.com", "you are invited"]));
+    assert!(mailed != code && mailed.starts_with("slcc_"), "the mail has a code of its own: {mailed}");
     let mut guest = Browser::new(&server);
     let shown = ok(guest.call("POST", "/invitations/show", Some(&json!({ "code": code }))));
     assert_eq!(shown, json!({ "email": "new@example.com", "role": "analyst", "project_name": "P", "has_account": false }));
@@ -331,6 +332,101 @@ fn t1_whoever_is_removed_is_out_at_once() {
         "not_proven",
     );
     assert!(server.commands().run(&["account", "disable", "--email", "o@example.com"], "").is_none(), "a project keeps its last owner");
+}
+
+/// Whoever invites an address sees a link and may take it: the account that it makes is worth nothing against whoever reads the mail.
+#[test]
+fn t3_an_account_made_for_somebody_else_falls_to_the_owner_of_the_address() {
+    let server = TestServer::start();
+    for email in ["mallory@example.com", "big@example.com"] {
+        account(&server, email);
+    }
+    server.cli(&["member", "add", "--project", "1", "--email", "mallory@example.com", "--role", "owner"], "");
+    server.cli(&["project", "create", "--owner", "big@example.com", "--name", "Big"], "");
+    let mut mallory = Browser::signed_in(&server, "mallory@example.com", PASSWORD);
+    let made = ok(mallory.call("POST", "/projects/1/invitations", Some(&json!({ "email": "victim@example.com", "role": "consumer" }))));
+    let shown = made["link"].as_str().unwrap().split('#').nth(1).unwrap().to_owned();
+    let mut hijacker = Browser::new(&server);
+    ok(hijacker.call("POST", "/invitations/accept", Some(&json!({ "code": shown, "password": "mallory's own word" }))));
+    let bearer = ok(hijacker.call("POST", "/account/bearer-tokens", Some(&json!({ "name": "later" }))));
+    let bearer = format!("Bearer {}", bearer["bearer_token"].as_str().unwrap());
+    let new = ok(hijacker.call("POST", "/account/totp", None));
+    ok(hijacker.call("POST", "/account/totp/confirm", Some(&json!({ "code": code(new["secret"].as_str().unwrap()) }))));
+    // The victim sets a password by mail and finds no second factor, no session and no token of somebody else.
+    let mut victim = Browser::new(&server);
+    ok(victim.call("POST", "/password-reset", Some(&json!({ "email": "victim@example.com" }))));
+    let mailed = code_of(&mail_with(&server, &["To: victim@example.com", "Set another password"]));
+    ok(victim.call("POST", "/password-reset/confirm", Some(&json!({ "code": mailed, "password": "the victim's own word" }))));
+    let mut victim = Browser::signed_in(&server, "victim@example.com", "the victim's own word");
+    server.cli(&["member", "add", "--project", "2", "--email", "victim@example.com", "--role", "admin"], "");
+    assert_eq!(ok(victim.call("GET", "/projects/2", None))["role"], "admin");
+    refused(hijacker.call("GET", "/projects/2", None), 401, "not_signed_in");
+    refused(Browser::new(&server).call_with("GET", "/projects/2", None, &[("authorization", &bearer)]), 401, "not_proven");
+    assert_eq!(get(&format!("{}{}", server.base, NAMES.replace("=1", "=2")), Some(&bearer)).0, 401);
+}
+
+/// However many guess passwords at once, whoever is signed in goes on, within ten times what it takes.
+#[test]
+fn t17_guessers_do_not_keep_others_from_their_keys() {
+    let server = TestServer::start();
+    let mut browser = owner(&server);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for guesser in 0..64 {
+            let (server, stop) = (&server, &stop);
+            scope.spawn(move || {
+                let mut browser = Browser::new(server);
+                for at in 0.. {
+                    if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        return;
+                    }
+                    let body = json!({ "email": format!("{guesser}-{at}@example.com"), "password": "wrong" });
+                    let status = browser.call("POST", "/session", Some(&body)).0;
+                    assert!([401, 503].contains(&status), "{status}");
+                }
+            });
+        }
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let mut slowest = std::time::Duration::ZERO;
+        for _ in 0..50 {
+            let began = std::time::Instant::now();
+            ok(browser.call("GET", "/projects/1/keys", None));
+            slowest = slowest.max(began.elapsed());
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(slowest.as_millis() < 1500, "{slowest:?}");
+    });
+}
+
+#[test]
+fn what_weakens_a_project_takes_a_fresh_proof_and_tls_where_it_is_asked_for() {
+    let server = TestServer::start_with("[listen]\ntrusted_proxies = [\"127.0.0.1\"]\n");
+    let mut browser = owner(&server);
+    let bearer = ok(browser.call("POST", "/account/bearer-tokens", Some(&json!({ "name": "script" }))));
+    let bearer = format!("Bearer {}", bearer["bearer_token"].as_str().unwrap());
+    let mut script = Browser::new(&server);
+    let headers = [("authorization", bearer.as_str())];
+    ok(script.call_with("PATCH", "/projects/1", Some(&json!({ "name": "P" })), &headers));
+    for change in [json!({ "require_tls": false }), json!({ "token_options": {} })] {
+        refused(script.call_with("PATCH", "/projects/1", Some(&change), &headers), 403, "fresh_proof_needed");
+    }
+    refused(script.call_with("DELETE", "/projects/1/members/1", None, &headers), 403, "fresh_proof_needed");
+    account(&server, "b@example.com");
+    server.cli(&["project", "create", "--owner", "b@example.com", "--name", "Second"], "");
+    let mut b = Browser::signed_in(&server, "b@example.com", PASSWORD);
+    refused(b.call("PATCH", "/projects/2", Some(&json!({ "organization_id": 77 }))), 403, "not_operator");
+    ok(browser.call("PATCH", "/projects/1", Some(&json!({ "require_tls": true }))));
+    ok(browser.call("GET", "/projects/1", None));
+    let plain = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "http")];
+    refused(browser.call_with("POST", "/projects/1/keys/test_key/reveal", None, &plain), 403, "tls_needed");
+    // A secret is no name: it would be stored and mailed.
+    let secret = ok(browser.call("POST", "/projects/1/credentials/reset", Some(&json!({ "project_name": "P" }))))["api_secret"].clone();
+    refused(browser.call("PATCH", "/projects/1", Some(&json!({ "name": format!("key {}", secret.as_str().unwrap()) }))), 400, "invalid");
+    refused(browser.call("POST", "/session", Some(&json!(["o@example.com", PASSWORD, null]))), 400, "invalid");
+    assert!(
+        server.commands().run(&["account", "operator", "--email", "o@example.com", "--revoke"], "").is_none(),
+        "the last operator stays"
+    );
 }
 
 #[test]

@@ -5,6 +5,9 @@ ALTER TABLE accounts ADD COLUMN totp_pending BLOB;
 -- The step of the last code that was taken: a code counts once.
 ALTER TABLE accounts ADD COLUMN totp_step BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE accounts ADD COLUMN disabled_at BIGINT;
+-- Since when it is known that whoever has the account reads the mail of its address, or the console vouched for it.
+ALTER TABLE accounts ADD COLUMN verified_at BIGINT;
+UPDATE accounts SET verified_at = created_at;
 
 CREATE TABLE recovery_codes (
     code_sha256 BLOB PRIMARY KEY,
@@ -37,6 +40,8 @@ CREATE TABLE invitations (
     email TEXT NOT NULL,
     role TEXT NOT NULL,
     code_sha256 BLOB NOT NULL UNIQUE,
+    -- The code that is mailed: it shows that whoever has it reads the mail.
+    mailed_sha256 BLOB NOT NULL UNIQUE,
     invited_by BIGINT REFERENCES accounts (id),
     created_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL
@@ -79,6 +84,8 @@ ALTER TABLE service_accounts ADD COLUMN secret_chars BIGINT NOT NULL DEFAULT 32;
 
 ALTER TABLE keys ADD COLUMN legacy_since BIGINT NOT NULL DEFAULT 0;
 UPDATE keys SET legacy_since = created_at;
+
+CREATE INDEX callers_by_age ON callers (last_at);
 
 -- Which credential exported from where before: owners are told of what is new.
 CREATE TABLE exporters (

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ApiError, Call, Nothing, limited_address};
+use crate::app::App;
 use crate::mail::Message;
 use crate::routes;
 use crate::views::{self, BearerToken, DONE, Done, NewBearerToken, Transfer};
@@ -20,14 +21,11 @@ pub(crate) struct PasswordChange {
 /// Changes the password; the account's other sessions end.
 pub(crate) fn change_password(call: &Call, asked: PasswordChange) -> Result<Done, ApiError> {
     let account = call.account()?;
-    let who = format!("proof of account {account}");
-    let attempt = call.app.throttle.admit(&who, true, limited_address(call.client.address), call.now).map_err(ApiError::wait)?;
+    let who = format!("password of account {account}");
+    let attempt = call.app.throttle.admit(&who, true, limited_address(&call.client), call.now).map_err(ApiError::wait)?;
     let session = call.session().map(|session| session.id);
-    let outcome = call.app.metastore.change_password(account, &asked.old_password, &asked.new_password, session, &call.by);
-    if !matches!(outcome, Err(metastore::MetaError::NotProven(_))) {
-        attempt.succeeded();
-    }
-    outcome?;
+    call.app.metastore.change_password(account, &asked.old_password, &asked.new_password, session, &call.by)?;
+    attempt.succeeded();
     Ok(DONE)
 }
 
@@ -70,16 +68,24 @@ pub(crate) fn confirm_email(call: &Call, asked: Code) -> Result<Done, ApiError> 
 
 /// Sends a link to set another password. The answer is the same whether the address has an account or not.
 pub(crate) fn request_password_reset(call: &Call, asked: Email) -> Result<Done, ApiError> {
-    call.app.throttle.admit_address(limited_address(call.client.address), call.now).map_err(ApiError::wait)?;
-    if let Some((to, code)) = call.app.metastore.begin_password_reset(&asked.email, &call.by)? {
-        let link = call.app.link(routes::RESET_PASSWORD, &code);
-        call.app.mailer.send(Message {
-            to,
-            subject: "Set another password".to_owned(),
-            text: format!("Somebody asked to set another password for your account of Sluice. To do so, open\n\n{link}\n\nwithin an hour. If it was not you, do nothing: your password stays as it is."),
-        });
-    }
+    call.app.throttle.admit_address(limited_address(&call.client), call.now).map_err(ApiError::wait)?;
+    let (app, by) = (call.app.clone(), call.by.clone());
+    // Behind the answer: how long it takes tells who has an account.
+    tokio::runtime::Handle::current().spawn_blocking(move || match app.metastore.begin_password_reset(&asked.email, &by) {
+        Ok(Some((to, code))) => send_reset(&app, to, &code),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "a password reset could not begin"),
+    });
     Ok(DONE)
+}
+
+fn send_reset(app: &App, to: String, code: &Secret) {
+    let link = app.link(routes::RESET_PASSWORD, code);
+    app.mailer.send(Message {
+        to,
+        subject: "Set another password".to_owned(),
+        text: format!("Somebody asked to set another password for your account of Sluice. To do so, open\n\n{link}\n\nwithin an hour. If it was not you, do nothing: your password stays as it is."),
+    });
 }
 
 /// Another password, for whoever has the code.
@@ -92,9 +98,12 @@ pub(crate) struct PasswordReset {
 
 /// Sets another password; every session of the account ends, its second factor stays.
 pub(crate) fn confirm_password_reset(call: &Call, asked: PasswordReset) -> Result<Done, ApiError> {
-    call.app.throttle.admit_address(limited_address(call.client.address), call.now).map_err(ApiError::wait)?;
-    call.app.metastore.finish_password_reset(&asked.code, &asked.password, &call.by)?;
-    Ok(DONE)
+    call.app.throttle.admit_address(limited_address(&call.client), call.now).map_err(ApiError::wait)?;
+    let account = call.app.metastore.finish_password_reset(&asked.code, &asked.password, &call.by)?;
+    if let Some(account) = call.app.metastore.account(account)? {
+        call.app.throttle.forgive(&account.email);
+    }
+    call.applied(DONE)
 }
 
 /// A second factor that waits for its first code.

@@ -25,7 +25,8 @@ pub(crate) fn show(call: &Call, _: Nothing) -> Result<Instance, ApiError> {
 
 /// This document.
 pub(crate) fn openapi(_: &Call, _: Nothing) -> Result<Value, ApiError> {
-    Ok(super::openapi::document())
+    static DOCUMENT: std::sync::OnceLock<Value> = std::sync::OnceLock::new();
+    Ok(DOCUMENT.get_or_init(super::openapi::document).clone())
 }
 
 /// What makes the first account.
@@ -40,7 +41,7 @@ pub(crate) struct Setup {
 
 /// Makes the first account, an operator; projects without an owner belong to it. Sign in afterwards.
 pub(crate) fn set_up(call: &Call, asked: Setup) -> Result<Done, ApiError> {
-    call.app.throttle.admit_address(limited_address(call.client.address), call.now).map_err(ApiError::wait)?;
+    call.app.throttle.admit_address(limited_address(&call.client), call.now).map_err(ApiError::wait)?;
     call.app.metastore.redeem_setup_code(&asked.code, &asked.email, &asked.password, &call.by)?;
     call.applied(DONE)
 }

@@ -50,18 +50,18 @@ pub(crate) struct InvitationAsked {
 /// Invites an address; the link is mailed, and shown here for whom the mail does not reach.
 pub(crate) fn invite(call: &Call, asked: InvitationAsked) -> Result<NewInvitation, ApiError> {
     let project = call.project()?;
-    let (invitation, code) = call.app.metastore.invite(project, &asked.email, asked.role.into(), &call.by)?;
-    let link = call.app.link(routes::ACCEPT_INVITATION, &code);
+    let (invitation, codes) = call.app.metastore.invite(project, &asked.email, asked.role.into(), &call.by)?;
+    let mailed = call.app.link(routes::ACCEPT_INVITATION, &codes.mailed);
     let name = call.app.metastore.project(project)?.map(|project| project.name).unwrap_or_default();
     call.app.mailer.send(Message {
         to: invitation.email.clone(),
         subject: format!("{name}: you are invited"),
         text: format!(
-            "You are invited to the project {name} as {}. To accept, open\n\n{link}\n\nwithin two weeks.",
+            "You are invited to the project {name} as {}. To accept, open\n\n{mailed}\n\nwithin two weeks.",
             invitation.role.as_str()
         ),
     });
-    Ok(NewInvitation { invitation: invitation.into(), link })
+    Ok(NewInvitation { invitation: invitation.into(), link: call.app.link(routes::ACCEPT_INVITATION, &codes.shown) })
 }
 
 /// Takes an invitation back.
@@ -89,7 +89,7 @@ pub(crate) struct Invited {
 
 /// Shows an invitation.
 pub(crate) fn show_invitation(call: &Call, asked: InvitationCode) -> Result<Invited, ApiError> {
-    call.app.throttle.admit_address(limited_address(call.client.address), call.now).map_err(ApiError::wait)?;
+    call.app.throttle.admit_address(limited_address(&call.client), call.now).map_err(ApiError::wait)?;
     let invited = call.app.metastore.invited(&asked.code, call.now)?;
     Ok(Invited { email: invited.email, role: invited.role.into(), project_name: invited.project_name, has_account: invited.has_account })
 }
@@ -111,7 +111,7 @@ pub(crate) struct Joined {
 
 /// Accepts an invitation: as the account that is signed in, or with a new account, which is signed in then.
 pub(crate) fn accept_invitation(call: &Call, asked: Acceptance) -> Result<Joined, ApiError> {
-    call.app.throttle.admit_address(limited_address(call.client.address), call.now).map_err(ApiError::wait)?;
+    call.app.throttle.admit_address(limited_address(&call.client), call.now).map_err(ApiError::wait)?;
     let project = match (&asked.password, call.by.account_id()) {
         (None, Some(account)) => call.app.metastore.accept_invitation(&asked.code, account, &call.by)?,
         (None, None) => return Err(ApiError::invalid("give `password` for a new account, or sign in first")),

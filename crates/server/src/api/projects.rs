@@ -87,6 +87,10 @@ pub(crate) struct Settings {
 
 /// Changes a project's settings.
 pub(crate) fn change(call: &Call, asked: Settings) -> Result<Done, ApiError> {
+    // What weakens or moves a project takes more than a name does.
+    if asked.require_tls.is_some() || asked.token_options.is_some() || asked.organization_id.is_some() {
+        call.require_fresh()?;
+    }
     let week_start = |word: String| {
         WeekStart::parse(&word).ok_or_else(|| ApiError::invalid(format!("a week starts on monday or sunday, not on `{word}`")))
     };

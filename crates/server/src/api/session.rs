@@ -31,7 +31,7 @@ pub(crate) struct Credentials {
 pub(crate) fn sign_in(call: &Call, asked: Credentials) -> Result<SignedIn, ApiError> {
     let device = call.device_token.as_deref();
     let is_known = device.map(|device| call.app.metastore.is_known_device(&asked.email, device, call.now)).transpose()?;
-    let address = limited_address(call.client.address);
+    let address = limited_address(&call.client);
     let attempt = call.app.throttle.admit(&asked.email, is_known.unwrap_or(false), address, call.now).map_err(ApiError::wait)?;
     let visit = Visit {
         email: &asked.email,
@@ -43,7 +43,7 @@ pub(crate) fn sign_in(call: &Call, asked: Credentials) -> Result<SignedIn, ApiEr
     match call.app.metastore.sign_in(&visit, &call.by)? {
         SignIn::Refused => Err(ApiError::not_proven("e-mail address, password or code do not fit")),
         SignIn::NeedsCode => {
-            attempt.succeeded();
+            attempt.undecided();
             Err(ApiError::needs_code())
         }
         SignIn::In(signed_in) => {
@@ -96,7 +96,7 @@ pub(crate) fn prove(call: &Call, asked: FreshProof) -> Result<Done, ApiError> {
     let token = call.session_token.as_deref().filter(|_| call.session().is_some()).ok_or_else(ApiError::not_signed_in)?;
     // Whoever has the cookie is in already: these tries are told apart from those at the door.
     let who = format!("proof of account {}", call.account()?);
-    let attempt = call.app.throttle.admit(&who, true, limited_address(call.client.address), call.now).map_err(ApiError::wait)?;
+    let attempt = call.app.throttle.admit(&who, true, limited_address(&call.client), call.now).map_err(ApiError::wait)?;
     let next = call.app.metastore.prove_session(token, &proof, &call.by)?;
     attempt.succeeded();
     call.set_cookie(Cookie::Session, next.expose());
