@@ -162,6 +162,10 @@ fn t1_t30_a_running_export_ends_with_its_credential() {
     let server = TestServer::start();
     server.cli(&["account", "create", "--email", "x@example.com", "--password-stdin"], "correct horse");
     server.cli(&on(&["member", "add", "--email", "x@example.com", "--role", "admin"]), "");
+    server.cli(&["account", "create", "--email", "y@example.com", "--password-stdin"], "correct horse");
+    server.cli(&on(&["member", "add", "--email", "y@example.com", "--role", "analyst"]), "");
+    let lowered = Browser::signed_in(&server, "y@example.com", "correct horse").cookies()["sluice_session"].clone();
+    let lower = on(&["member", "role", "--email", "y@example.com", "--role", "consumer"]);
     let padding = "x".repeat(400);
     for batch in 0..30 {
         let event = |at: usize| {
@@ -187,6 +191,7 @@ fn t1_t30_a_running_export_ends_with_its_credential() {
         ("secret", plain.clone(), authorization(basic(&secret, "")), Some(&revoke)),
         ("service account", plain.clone(), authorization(basic(&username, &text(&service, "secret"))), Some(&end_service)),
         ("a session that is killed", plain.clone(), Some(("cookie", format!("sluice_session={second}"))), Some(&[])),
+        ("a role that is lowered", plain.clone(), Some(("cookie", format!("sluice_session={lowered}"))), Some(&lower)),
         ("bearer", plain.clone(), authorization(format!("Bearer {}", bearer("a"))), None),
         ("session", plain.clone(), Some(("cookie", format!("sluice_session={session}"))), Some(&remove)),
     ];
