@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use metastore::{CallerKey, Credential, CredentialTable, Legacy, Outcome, Project, Session, sha256};
-use model::{AccessRight, AccountId, ProjectId, Role, Timestamp};
+use model::{AccessRight, AccountId, Networks, ProjectId, Role, Timestamp};
 use subtle::ConstantTimeEq;
 use wire::params::Params;
 use wire::signature::{self, SignatureError};
@@ -101,7 +101,7 @@ pub(crate) struct Client {
     pub is_secure: bool,
     /// Over TLS, or straight from this machine.
     pub is_private: bool,
-    pub user_agent: String,
+    user_agent: String,
 }
 
 impl Client {
@@ -111,36 +111,53 @@ impl Client {
         let peer = parts.extensions.get::<Peer>().copied();
         let (connected, is_tls) = peer.map_or((std::net::Ipv4Addr::UNSPECIFIED.into(), false), |peer| (peer.address.ip(), peer.is_tls));
         let Proxies(trusted) = proxies;
-        let all = |name: &str| {
-            parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(',')).map(str::trim)
+        let (address, is_secure) = match trusted.contains(connected) {
+            true => {
+                (forwarded_for(&parts.headers, connected, trusted), is_tls || last(&parts.headers, "x-forwarded-proto") == Some("https"))
+            }
+            false => (connected, is_tls),
         };
-        let mut address = connected;
-        let lines = parts.headers.get_all("x-forwarded-for").iter();
-        let hops: Vec<&[u8]> = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).collect();
-        let mut hops = hops.into_iter().rev();
-        while trusted.contains(address) {
-            let Some(before) = hops.next() else { break };
-            // Who cannot be read is nobody: in no network, and not this machine.
-            address = std::str::from_utf8(before).ok().and_then(hop).unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
-        }
-        let is_secure = is_tls || trusted.contains(connected) && all("x-forwarded-proto").last().is_some_and(|scheme| scheme == "https");
         // A proxy that nobody trusts may stand between: then loopback says nothing of the client.
-        let is_forwarded = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "via", "x-real-ip"]
-            .iter()
-            .any(|name| parts.headers.contains_key(*name));
-        let is_private = is_secure || connected.is_loopback() && !is_forwarded;
+        let is_private = is_secure || connected.is_loopback() && !FORWARDING.iter().any(|name| parts.headers.contains_key(*name));
         let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let user_agent = wire::error::cleared(&user_agent.chars().take(200).collect::<String>());
-        Self { address, is_secure, is_private, user_agent }
+        Self { address, is_secure, is_private, user_agent: user_agent.chars().take(200).collect() }
+    }
+
+    /// What the client calls itself, without what may be a secret.
+    pub(crate) fn user_agent(&self) -> String {
+        wire::error::cleared(&self.user_agent)
     }
 
     /// Counts a use of a credential.
     pub(crate) fn note(&self, app: &App, by: Use, outcome: Outcome, endpoint: &str, now: Timestamp) {
         let Use { project, credential, scheme } = by;
-        let (address, user_agent) = (self.address.to_string(), self.user_agent.clone());
+        let (address, user_agent) = (self.address.to_string(), self.user_agent());
         let endpoint = crate::routes::counted(endpoint).to_owned();
         app.callers.note(CallerKey { project, credential, outcome, scheme, endpoint, address, user_agent }, now);
     }
+}
+
+/// Headers that only a proxy writes.
+const FORWARDING: [&str; 6] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "via", "x-real-ip"];
+
+/// The last of a header's values.
+fn last<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get_all(name).iter().next_back()?.to_str().ok()?.rsplit(',').next().map(str::trim)
+}
+
+/// Whom trusted proxies speak for.
+fn forwarded_for(headers: &HeaderMap, connected: std::net::IpAddr, trusted: &Networks) -> std::net::IpAddr {
+    let lines = headers.get_all("x-forwarded-for").iter();
+    let hops: Vec<&[u8]> = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).collect();
+    let mut address = connected;
+    for before in hops.into_iter().rev() {
+        if !trusted.contains(address) {
+            break;
+        }
+        // Who cannot be read is nobody: in no network, and not this machine.
+        address = std::str::from_utf8(before).ok().and_then(hop).unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
+    }
+    address
 }
 
 /// An address as proxies write it, with a port or without.

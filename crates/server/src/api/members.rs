@@ -116,7 +116,7 @@ pub(crate) fn accept_invitation(call: &Call, asked: Acceptance) -> Result<Joined
         (None, Some(account)) => call.app.metastore.accept_invitation(&asked.code, account, &call.by)?,
         (None, None) => return Err(ApiError::invalid("give `password` for a new account, or sign in first")),
         (Some(password), _) => {
-            let (project, _, session) = call.app.metastore.sign_up(&asked.code, password, &call.client.user_agent, &call.by)?;
+            let (project, _, session) = call.app.metastore.sign_up(&asked.code, password, &call.client.user_agent(), &call.by)?;
             call.set_cookie(Cookie::Session, session.expose());
             project
         }

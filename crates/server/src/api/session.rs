@@ -38,7 +38,7 @@ pub(crate) fn sign_in(call: &Call, asked: Credentials) -> Result<SignedIn, ApiEr
         password: &asked.password,
         code: asked.code.as_deref(),
         device: device.filter(|_| is_known == Some(true)),
-        user_agent: &call.client.user_agent,
+        user_agent: &call.client.user_agent(),
     };
     match call.app.metastore.sign_in(&visit, &call.by)? {
         SignIn::Refused => Err(ApiError::not_proven("e-mail address, password or code do not fit")),
