@@ -126,16 +126,11 @@ impl Metastore {
         Ok(())
     }
 
-    /// When each credential of a project was last let in.
-    pub fn last_used(&self, project: ProjectId) -> Result<HashMap<String, Timestamp>> {
-        let connection = self.lock();
-        let mut found = connection.prepare(
-            "SELECT credential, MAX(last_at) FROM callers
-             WHERE project_id = $1 AND outcome = 'accepted'
-             GROUP BY credential",
-        )?;
-        let rows = found.query_map([project.0], |row| Ok((row.get(0)?, Timestamp(row.get(1)?))))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    /// How each credential of a project was last let in.
+    pub fn last_used(&self, project: ProjectId) -> Result<HashMap<String, Caller>> {
+        let newest_first = self.callers(project)?;
+        let accepted = newest_first.into_iter().rev().filter(|caller| caller.outcome == Outcome::Accepted.as_str());
+        Ok(accepted.map(|caller| (caller.credential.clone(), caller)).collect())
     }
 
     /// The callers of a project in the last 90 days, the newest first.

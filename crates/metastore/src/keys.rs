@@ -37,6 +37,18 @@ pub struct NewKey {
     pub expires_at: Option<Timestamp>,
     /// The longest that a URL signed with it may live.
     pub signature_lifetime: SignatureLifetime,
+    /// What its secret looks like.
+    pub form: SecretForm,
+}
+
+/// What a new secret looks like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SecretForm {
+    /// With prefix and checksum: leak scanners recognise it.
+    #[default]
+    Scannable,
+    /// 32 hex digits, for scripts that take nothing else.
+    Classic,
 }
 
 /// A key as a list shows it: everything but the secret.
@@ -114,13 +126,18 @@ impl NewKey {
             legacy: Legacy::On,
             expires_at: None,
             signature_lifetime,
+            form: SecretForm::Scannable,
         }
     }
 }
 
 pub(crate) fn insert(change: &Transaction<'_>, new: &Insert<'_>) -> Result<KeyPair> {
     let api_key = new.api_key.map_or_else(new_hex32, str::to_owned);
-    let api_secret = new.api_secret.map_or_else(new_secret, |secret| Secret::new(secret.to_owned()));
+    let made = || match new.settings.form {
+        SecretForm::Scannable => new_secret(),
+        SecretForm::Classic => Secret::new(new_hex32()),
+    };
+    let api_secret = new.api_secret.map_or_else(made, |secret| Secret::new(secret.to_owned()));
     let hash = sha256(api_secret.expose().as_bytes());
     let key_taken: bool = change.query_row(
         "SELECT EXISTS (SELECT 1 FROM keys WHERE api_key = $1)
@@ -146,7 +163,7 @@ pub(crate) fn insert(change: &Transaction<'_>, new: &Insert<'_>) -> Result<KeyPa
         true if new.allows_weak => WEAK_ALLOWED,
         true => WEAK,
     };
-    let NewKey { name, rights, networks, legacy, expires_at, signature_lifetime } = new.settings;
+    let NewKey { name, rights, networks, legacy, expires_at, signature_lifetime, form: _ } = new.settings;
     change.execute(
         "INSERT INTO keys (project_id, api_key, secret_sha256, secret_sealed, name, rights, networks, legacy, weak, scannable,
              lifetime_max_ms, created_by, created_at, expires_at, legacy_since, secret_chars)
@@ -280,6 +297,7 @@ impl Metastore {
             legacy: old.legacy,
             expires_at: old.expires_at,
             signature_lifetime: SignatureLifetime::of_ms(lifetime_max_ms),
+            form: SecretForm::Scannable,
         };
         let ends_at = by.at.plus_ms(overlap_ms).min(old.expires_at.unwrap_or(Timestamp(i64::MAX)));
         change.execute("UPDATE keys SET retires_at = $1 WHERE id = $2", (ends_at.0, old.key_id))?;

@@ -40,7 +40,7 @@ pub use callers::{Caller, CallerKey, Outcome};
 pub use credentials::{BearerEntry, Credential, CredentialTable, KeyEntry, Leaked, Legacy, SecretEntry, ServiceAccountEntry, TokenEntry};
 pub use error::MetaError;
 pub use invitations::{Invitation, InvitationCodes, Invited};
-pub use keys::{KeyPair, KeyRow, NewKey};
+pub use keys::{KeyPair, KeyRow, NewKey, SecretForm};
 pub use members::{Member, Transfer};
 pub use projects::{NewProject, Project, ProjectChange, SignatureLifetime, TokenOptions, WeekStart};
 pub use second_factor::NewTotp;

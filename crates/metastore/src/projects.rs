@@ -5,7 +5,7 @@ use model::{AccountId, OrganizationId, ProjectId, Role, Timestamp};
 use rusqlite::{OptionalExtension, Row};
 
 use crate::audit::{self, By};
-use crate::keys::{self, Insert, KeyPair, LIFETIME_MAX_MS, NewKey};
+use crate::keys::{self, Insert, KeyPair, LIFETIME_MAX_MS, NewKey, SecretForm};
 use crate::members::{require_admin, require_operator, require_owner};
 use crate::secret::{check_imported, new_hex32, random};
 use crate::{MetaError, Metastore, Result, Secret, bump_epoch};
@@ -123,6 +123,8 @@ pub struct NewProject {
     pub signature_lifetime: SignatureLifetime,
     /// Takes values that can be guessed beyond loopback too.
     pub allows_weak: bool,
+    /// What its API secret looks like, where it is made here.
+    pub form: SecretForm,
 }
 
 /// The longest that a signed URL may live.
@@ -282,7 +284,7 @@ impl Metastore {
             api_secret: new.api_secret.as_deref(),
             allows_weak: new.allows_weak,
             created_by: new.owner,
-            settings: &NewKey::first(new.signature_lifetime),
+            settings: &NewKey { form: new.form, ..NewKey::first(new.signature_lifetime) },
             now: by.at,
         };
         let pair = keys::insert(&change, &insert)?;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use metastore::{
-    AuditCheck, By, Legacy, MetaError, Metastore, NewKey, NewProject, NewServiceAccount, ProjectChange, SignatureLifetime, WeekStart,
+    AuditCheck, By, Legacy, MetaError, Metastore, NewKey, NewProject, NewServiceAccount, ProjectChange, SecretForm, SignatureLifetime,
+    WeekStart,
 };
 use model::network::Origins;
 use model::{AccessRight, AccountId, Networks, OrganizationId, ProjectId, Role, Timestamp};
@@ -92,6 +93,10 @@ fn legacy(text: &str) -> Result<Legacy, MetaError> {
 fn lifetime(text: &str) -> Result<SignatureLifetime, MetaError> {
     let unknown = || MetaError::Invalid("a signature lifetime is a number of hours, or `none`".to_owned());
     SignatureLifetime::parse(text).ok_or_else(unknown)
+}
+
+fn form(classic: bool) -> SecretForm {
+    if classic { SecretForm::Classic } else { SecretForm::Scannable }
 }
 
 /// What a command prints.
@@ -203,6 +208,7 @@ impl Work<'_> {
                     api_secret: asked.api_secret.clone(),
                     signature_lifetime: asked.signature_lifetime.as_deref().map_or(Ok(SignatureLifetime::Day), lifetime)?,
                     allows_weak: asked.allow_weak,
+                    form: form(asked.classic),
                 };
                 let (project, pair) = self.metastore.create_project(&new, &self.by(Some(&asked.owner))?)?;
                 let KeyPair { api_key, api_secret } = pair.into();
@@ -287,7 +293,7 @@ impl Work<'_> {
 
     fn keys(&self, command: &Key) -> Result<Value, MetaError> {
         match command {
-            Key::Create { on, name, rights, expires_at, networks, legacy: word, signature_lifetime } => {
+            Key::Create { on, name, rights, expires_at, networks, legacy: word, signature_lifetime, classic } => {
                 let (project, by) = self.on(on)?;
                 let right = |word: &String| {
                     let unknown = || MetaError::Invalid(format!("unknown access right `{word}`"));
@@ -300,6 +306,7 @@ impl Work<'_> {
                     legacy: legacy(word)?,
                     expires_at: views::instant(expires_at.as_deref())?,
                     signature_lifetime: lifetime(signature_lifetime)?,
+                    form: form(*classic),
                 };
                 shown(KeyPair::from(self.metastore.create_key(project, &settings, &by)?))
             }

@@ -159,7 +159,7 @@ fn rows(metastore: &Metastore, project: ProjectId) -> Result<Vec<AppServiceAccou
     let email_of = |account: AccountId| metastore.account(account).ok().flatten().map(|account| account.email);
     let row = |row: ServiceAccountRow| AppServiceAccount {
         id: row.id,
-        last_used: used.get(&format!("service account {}", row.username)).copied().map(views::shown),
+        last_used: used.get(&format!("service account {}", row.username)).map(|caller| views::shown(caller.last_at)),
         username: row.username,
         expires: row.expires_at.map(views::shown),
         creator: row.created_by.map(|account| account.0),

@@ -142,17 +142,17 @@ pub(crate) struct Key {
     /// Until when it works beside the key that took its place.
     pub retires_at: Option<String>,
     pub revoked_at: Option<String>,
-    /// When it was last used.
-    pub last_used_at: Option<String>,
+    /// How it was last used.
+    pub last_used: Option<Caller>,
 }
 
 impl Key {
     /// The keys of a project, with when each was last used.
     pub(crate) fn of(metastore: &Metastore, project: ProjectId, shows_api_key: bool) -> Result<Vec<Self>> {
-        let used = metastore.last_used(project)?;
+        let mut used = metastore.last_used(project)?;
         let row = |key: metastore::KeyRow| Self {
             key_id: key.key_id,
-            last_used_at: shown_if(used.get(&format!("key {}", key.key_id)).copied()),
+            last_used: used.remove(&format!("key {}", key.key_id)).map(Caller::from),
             api_key: shows_api_key.then_some(key.api_key),
             name: key.name,
             rights: key.rights.iter().map(|right| right.as_str()).collect(),
@@ -179,14 +179,15 @@ pub(crate) struct ServiceAccount {
     pub created_at: String,
     pub expires_at: Option<String>,
     pub revoked_at: Option<String>,
-    pub last_used_at: Option<String>,
+    /// How it was last used.
+    pub last_used: Option<Caller>,
 }
 
 impl ServiceAccount {
     pub(crate) fn of(metastore: &Metastore, project: ProjectId) -> Result<Vec<Self>> {
-        let used = metastore.last_used(project)?;
+        let mut used = metastore.last_used(project)?;
         let row = |account: metastore::ServiceAccountRow| Self {
-            last_used_at: shown_if(used.get(&format!("service account {}", account.username)).copied()),
+            last_used: used.remove(&format!("service account {}", account.username)).map(Caller::from),
             username: account.username,
             name: account.name,
             role: account.role.into(),
@@ -250,9 +251,9 @@ pub(crate) struct Caller {
     pub count: i64,
 }
 
-impl Caller {
-    pub(crate) fn of(metastore: &Metastore, project: ProjectId) -> Result<Vec<Self>> {
-        let row = |caller: metastore::Caller| Self {
+impl From<metastore::Caller> for Caller {
+    fn from(caller: metastore::Caller) -> Self {
+        Self {
             credential: caller.credential,
             outcome: caller.outcome,
             scheme: caller.scheme,
@@ -262,8 +263,13 @@ impl Caller {
             first_at: shown(caller.first_at),
             last_at: shown(caller.last_at),
             count: caller.count,
-        };
-        Ok(metastore.callers(project)?.into_iter().map(row).collect())
+        }
+    }
+}
+
+impl Caller {
+    pub(crate) fn of(metastore: &Metastore, project: ProjectId) -> Result<Vec<Self>> {
+        Ok(metastore.callers(project)?.into_iter().map(Self::from).collect())
     }
 }
 

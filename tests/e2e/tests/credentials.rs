@@ -343,3 +343,24 @@ fn service_accounts_manage_service_accounts_as_the_original_has_it() {
     let audit = server.cli(&["audit", "list", "--project", "1"], "");
     assert!(audit.contains("\"actor\":\"service account admin."), "{audit}");
 }
+
+/// A secret as old scripts know it, and what a list tells of how a key was last used.
+#[test]
+fn a_classic_secret_is_32_hex_digits_and_called_not_scannable() {
+    let server = TestServer::start();
+    let made = run(&server, &on(&["key", "create", "--rights", "query", "--legacy", "on", "--classic"]));
+    let secret = field(&made, "api_secret");
+    assert!(secret.len() == 32 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()), "{secret}");
+    assert_eq!(get(&server.signed(NAMES, &field(&made, "api_key"), &secret), None).0, 200);
+    run(&server, &["credentials", "callers", "--project", "1"]);
+    let keys = run(&server, &on(&["key", "list"]));
+    let key = keys.as_array().unwrap().iter().find(|key| key["api_key"] == made["api_key"]).unwrap();
+    assert_eq!((&key["scannable"], &key["weak"]), (&Value::Bool(false), &Value::Bool(false)));
+    let used = &key["last_used"];
+    assert_eq!(
+        (&used["scheme"], &used["endpoint"], &used["address"]),
+        (&"signature".into(), &"/api/2.0/events/names".into(), &"127.0.0.1".into())
+    );
+    let again = run(&server, &on(&["key", "rotate", "--api-key", &field(&made, "api_key")]));
+    assert!(field(&again, "api_secret").starts_with("slcs_"), "what takes its place can be scanned for");
+}

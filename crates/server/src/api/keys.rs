@@ -1,6 +1,6 @@
 //! API keys, service accounts, and the reset of a project's credentials.
 
-use metastore::{NewKey, SignatureLifetime};
+use metastore::{NewKey, SecretForm, SignatureLifetime};
 use model::{AccessRight, Networks};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -45,6 +45,7 @@ pub(crate) fn create(call: &Call, asked: KeyAsked) -> Result<KeyPair, ApiError> 
         networks: Networks::parse(&asked.networks.join(",")).map_err(|piece| ApiError::invalid(format!("`{piece}` is no network")))?,
         legacy: asked.legacy.unwrap_or(LegacySwitch::Off).into(),
         expires_at: views::instant(asked.expires_at.as_deref())?,
+        form: SecretForm::Scannable,
         signature_lifetime: asked.signature_lifetime.as_deref().map_or(Ok(SignatureLifetime::Day), lifetime)?,
     };
     let pair = call.app.metastore.create_key(call.project()?, &new, &call.by)?;
