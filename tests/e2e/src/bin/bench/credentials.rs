@@ -63,7 +63,8 @@ fn requests(runtime: &tokio::runtime::Runtime, server: &Process, api_key: &str) 
             ("a read that does nothing: API secret", get(read, &basic), "HTTP/1.1 400 "),
         ],
         [
-            ("a read that does nothing: no credential", get(read, ""), "HTTP/1.1 401 "),
+            // The same text to read and to refuse, but for the check.
+            ("the same read, `sig` under a name that says nothing", get(&signed.replace("sig=", "xig="), ""), "HTTP/1.1 401 "),
             ("a read that does nothing: signature", get(&signed, ""), "HTTP/1.1 400 "),
         ],
     ];
