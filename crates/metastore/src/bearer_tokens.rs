@@ -4,6 +4,7 @@ use model::{AccountId, Timestamp};
 use rusqlite::{OptionalExtension, Transaction};
 
 use crate::audit::{self, By};
+use crate::projects::check_name;
 use crate::secret::new_bearer_token;
 use crate::{MetaError, Metastore, Result, Secret, bump_epoch, sha256};
 
@@ -34,6 +35,7 @@ pub(crate) fn revoke_all(change: &Transaction<'_>, account: AccountId, now: Time
 impl Metastore {
     /// Makes a bearer token for an account; it is shown here and never again.
     pub fn create_bearer_token(&self, account: AccountId, name: &str, expires_at: Option<Timestamp>, by: &By) -> Result<Secret> {
+        check_name("a bearer token", name)?;
         if expires_at.is_some_and(|at| at <= by.at) {
             return Err(MetaError::Invalid("the token would have expired already".to_owned()));
         }

@@ -15,6 +15,9 @@ pub enum MetaError {
     /// Nobody signed in.
     #[error("sign in to {0}")]
     NotSignedIn(&'static str),
+    /// A second factor is needed.
+    #[error("a code of the authenticator app, or a recovery code, is needed")]
+    NeedsCode,
     /// A password, a code or a second factor does not fit.
     #[error("{0}")]
     NotProven(&'static str),

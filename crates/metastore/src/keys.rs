@@ -9,7 +9,7 @@ use crate::audit::{self, By};
 use crate::credentials::Legacy;
 use crate::envelope::DataKey;
 use crate::members::{require_admin, require_owner};
-use crate::projects::SignatureLifetime;
+use crate::projects::{SignatureLifetime, check_name};
 use crate::secret::{has_valid_checksum, is_weak, new_hex32, new_secret, unscannable_chars};
 use crate::{MetaError, Metastore, Result, Secret, bump_epoch, sha256};
 
@@ -254,6 +254,7 @@ impl Metastore {
 
     /// Makes a further key. Its rights are among those of its maker's role.
     pub fn create_key(&self, project: ProjectId, settings: &NewKey, by: &By) -> Result<KeyPair> {
+        check_name("an API key", &settings.name)?;
         let mut connection = self.lock();
         let change = connection.transaction()?;
         let role = require_admin(&change, project, by, "make API keys")?;

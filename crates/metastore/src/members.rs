@@ -185,7 +185,7 @@ impl Metastore {
         let mut connection = self.lock();
         let change = connection.transaction()?;
         require_owner(&change, project, by, "transfer it")?;
-        let from = by.account_id().ok_or_else(|| MetaError::Invalid("an owner has to offer the project".to_owned()))?;
+        let from = by.account_id().ok_or_else(|| MetaError::Invalid("an owner has to offer the project: name one with --as".to_owned()))?;
         if from == to {
             return Err(MetaError::Invalid("the project is yours already".to_owned()));
         }

@@ -200,12 +200,10 @@ pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Project> {
 /// Origins, and properties, that a project may list.
 const LIST_MAX: usize = 200;
 
-fn check_name(name: &str) -> Result<()> {
-    if name.trim().is_empty() {
-        return Err(MetaError::Invalid("a project needs a name".to_owned()));
-    }
-    if name.chars().any(char::is_control) || name.chars().count() > 255 {
-        return Err(MetaError::Invalid("a project's name is one line of at most 255 characters".to_owned()));
+/// Refuses what is no name that people can read in a list.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
+    if name.trim().is_empty() || name.chars().any(char::is_control) || name.chars().count() > 255 {
+        return Err(MetaError::Invalid(format!("{what} needs a name: one line of at most 255 characters")));
     }
     Ok(())
 }
@@ -220,7 +218,7 @@ fn check_zone(zone: &str) -> Result<()> {
 impl Metastore {
     /// Makes a project with its first key, which carries every access right and the legacy signature.
     pub fn create_project(&self, new: &NewProject, by: &By) -> Result<(Project, KeyPair)> {
-        check_name(&new.name)?;
+        check_name("a project", &new.name)?;
         for (what, value) in [("token", &new.token), ("API key", &new.api_key), ("API secret", &new.api_secret)] {
             if let Some(value) = value {
                 check_imported(what, value)?;
@@ -304,7 +302,7 @@ impl Metastore {
         };
         let mut changed = Vec::new();
         if let Some(name) = &asked.name {
-            check_name(name)?;
+            check_name("a project", name)?;
             set("name", &name.trim())?;
             changed.push("name".to_owned());
         }
@@ -376,7 +374,7 @@ impl Metastore {
 
     /// Gives an organisation a name. Operators may.
     pub fn name_organization(&self, id: OrganizationId, name: &str, by: &By) -> Result<()> {
-        check_name(name)?;
+        check_name("an organisation", name)?;
         let mut connection = self.lock();
         let change = connection.transaction()?;
         require_operator(&change, by, "name organisations")?;

@@ -5,6 +5,7 @@ use rusqlite::OptionalExtension;
 
 use crate::audit::{self, By};
 use crate::members::require_admin;
+use crate::projects::check_name;
 use crate::secret::{check_imported, new_secret, random, unscannable_chars};
 use crate::{MetaError, Metastore, Result, Secret, bump_epoch, sha256};
 
@@ -49,6 +50,7 @@ pub struct NewServiceAccount<'a> {
 impl Metastore {
     /// Makes a service account; its secret is shown here and never again.
     pub fn create_service_account(&self, project: ProjectId, new: &NewServiceAccount<'_>, by: &By) -> Result<(String, Secret)> {
+        check_name("a service account", new.name)?;
         let suffix: String = random::<3>().iter().map(|byte| format!("{byte:02x}")).collect();
         let name = new.name.trim();
         let username = new.username.map_or_else(|| format!("{}.{suffix}.mp-service-account", name.replace([' ', ':'], "-")), str::to_owned);

@@ -264,7 +264,7 @@ impl Metastore {
             (session, hash, has_totp)
         };
         let by_password = match proof {
-            Proof::Password(_) if has_totp => return Err(MetaError::NotProven("a code of the authenticator app is needed")),
+            Proof::Password(_) if has_totp => return Err(MetaError::NeedsCode),
             Proof::Password(password) => Some(fits_password(Some(&hash), password)?),
             Proof::Code(_) => None,
         };

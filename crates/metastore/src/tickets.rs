@@ -115,7 +115,8 @@ fn decide(change: &Transaction<'_>, ticket: i64, state: TicketState, by: &By) ->
 impl Metastore {
     /// Asks for another project token. Only an owner may, and one wish of a project is open at a time.
     pub fn open_ticket(&self, project: ProjectId, reason: &str, by: &By) -> Result<i64> {
-        let account = by.account_id().ok_or_else(|| MetaError::Invalid("an owner has to open the ticket".to_owned()))?;
+        let account =
+            by.account_id().ok_or_else(|| MetaError::Invalid("an owner has to open the ticket: name one with --as".to_owned()))?;
         if reason.trim().is_empty() {
             return Err(MetaError::Invalid("say why the token has to be reset".to_owned()));
         }

@@ -79,7 +79,7 @@ pub(crate) fn call(dir: &Path, key: Option<PathBuf>, command: &Command) -> Resul
     if let Command::Backup { file } = command {
         return written(backup::write(dir, &metastore, None, file));
     }
-    Work { metastore: &metastore, now: clock::now(), base: "" }.run(command).map_err(|error| error.to_string())
+    Work { metastore: &metastore, now: clock::now(), app: None }.run(command).map_err(|error| error.to_string())
 }
 
 fn role(text: &str) -> Result<Role, MetaError> {
@@ -108,8 +108,8 @@ fn shown(answer: impl Serialize) -> Result<Value, MetaError> {
 struct Work<'a> {
     metastore: &'a Metastore,
     now: Timestamp,
-    /// What links begin with.
-    base: &'a str,
+    /// The running server, where one runs: links lead to it, and it sends mail.
+    app: Option<&'a App>,
 }
 
 impl Work<'_> {
@@ -121,6 +121,16 @@ impl Work<'_> {
     fn by(&self, email: Option<&str>) -> Result<By, MetaError> {
         let account = email.map(|email| self.account(email)).transpose()?;
         Ok(account.map_or_else(|| self.console(), |account| By::account(account, self.now)))
+    }
+
+    fn running(&self) -> Result<&App, MetaError> {
+        self.app.ok_or_else(|| MetaError::Invalid("links lead to a running server: start it first".to_owned()))
+    }
+
+    /// A project that there is. An account that is named must be one.
+    fn listed(&self, on: &On) -> Result<ProjectId, MetaError> {
+        let (project, _) = self.on(on)?;
+        self.metastore.project(project)?.map(|project| project.id).ok_or(MetaError::Unknown("project"))
     }
 
     fn console(&self) -> By {
@@ -187,9 +197,12 @@ impl Work<'_> {
                 shown(DONE)
             }
             Account::ResetPassword { email } => {
+                let app = self.running()?;
+                self.account(email)?;
                 let made = self.metastore.begin_password_reset(email, &self.console())?;
-                let (_, code) = made.ok_or(MetaError::Invalid("unknown account, or too many links wait already".to_owned()))?;
-                Ok(json!({ "link": format!("{}{}#{}", self.base, routes::RESET_PASSWORD, code.expose()) }))
+                let (_, code) =
+                    made.ok_or(MetaError::Invalid("links of this account wait already: use one of them, or wait an hour".to_owned()))?;
+                Ok(json!({ "link": app.link(routes::RESET_PASSWORD, &code) }))
             }
         }
     }
@@ -279,10 +292,12 @@ impl Work<'_> {
         match command {
             Credentials::Reset { project, account } => {
                 let project = ProjectId(*project);
-                let KeyPair { api_key, api_secret } = self.metastore.reset_credentials(project, &self.by(Some(account))?)?.into();
-                shown(views::Reset { api_key, api_secret, callers: views::Caller::of(self.metastore, project)? })
+                shown(views::Reset::make(self.metastore, project, &self.by(Some(account))?)?)
             }
-            Credentials::Callers { project } => shown(views::Caller::of(self.metastore, ProjectId(*project))?),
+            Credentials::Callers { project } => {
+                let on = On { project: *project, account: None };
+                shown(views::Caller::of(self.metastore, self.listed(&on)?)?)
+            }
             Credentials::Confirm { on } => {
                 let (project, by) = self.on(on)?;
                 self.metastore.confirm_credentials(project, &by)?;
@@ -296,13 +311,20 @@ impl Work<'_> {
             Key::Create { on, name, rights, expires_at, networks, legacy: word, signature_lifetime, classic } => {
                 let (project, by) = self.on(on)?;
                 let right = |word: &String| {
-                    let unknown = || MetaError::Invalid(format!("unknown access right `{word}`"));
+                    let unknown = || {
+                        MetaError::Invalid(format!(
+                            "unknown access right `{word}`: it is one of {}",
+                            AccessRight::ALL.map(AccessRight::as_str).join(", ")
+                        ))
+                    };
                     AccessRight::parse(word).ok_or_else(unknown)
                 };
                 let settings = NewKey {
                     name: name.clone(),
                     rights: rights.iter().map(right).collect::<Result<_, _>>()?,
-                    networks: Networks::parse(networks).map_err(|piece| MetaError::Invalid(format!("`{piece}` is no network")))?,
+                    networks: Networks::parse(networks).map_err(|piece| {
+                        MetaError::Invalid(format!("`{piece}` is no network: write it as 10.0.0.0/8 or 2001:db8::/32, or as an address"))
+                    })?,
                     legacy: legacy(word)?,
                     expires_at: views::instant(expires_at.as_deref())?,
                     signature_lifetime: lifetime(signature_lifetime)?,
@@ -310,7 +332,7 @@ impl Work<'_> {
                 };
                 shown(KeyPair::from(self.metastore.create_key(project, &settings, &by)?))
             }
-            Key::List { on } => shown(views::Key::of(self.metastore, ProjectId(on.project), true)?),
+            Key::List { on } => shown(views::Key::of(self.metastore, self.listed(on)?, true)?),
             Key::Rotate { on, api_key, overlap } => {
                 let (project, by) = self.on(on)?;
                 let unknown = || MetaError::Invalid(format!("`{overlap}` is no length of time, such as 7d, 12h or 30m"));
@@ -337,7 +359,7 @@ impl Work<'_> {
     fn members(&self, command: &Member) -> Result<Value, MetaError> {
         match command {
             Member::List { on } => {
-                shown(self.metastore.members(ProjectId(on.project))?.into_iter().map(views::Member::from).collect::<Vec<_>>())
+                shown(self.metastore.members(self.listed(on)?)?.into_iter().map(views::Member::from).collect::<Vec<_>>())
             }
             Member::Add(asked) | Member::Role(asked) => {
                 let (project, by) = self.on(&asked.on)?;
@@ -356,12 +378,10 @@ impl Work<'_> {
         match command {
             Invitation::Create(asked) => {
                 let (project, by) = self.on(&asked.on)?;
-                let (invitation, codes) = self.metastore.invite(project, &asked.email, role(&asked.role)?, &by)?;
-                let link = format!("{}{}#{}", self.base, routes::ACCEPT_INVITATION, codes.shown.expose());
-                shown(views::NewInvitation { invitation: invitation.into(), link })
+                shown(self.running()?.invite(project, &asked.email, role(&asked.role)?, &by)?)
             }
             Invitation::List { on } => {
-                let waiting = self.metastore.invitations(ProjectId(on.project), self.now)?;
+                let waiting = self.metastore.invitations(self.listed(on)?, self.now)?;
                 shown(waiting.into_iter().map(views::Invitation::from).collect::<Vec<_>>())
             }
             Invitation::Withdraw { on, invitation } => {
@@ -405,7 +425,7 @@ impl Work<'_> {
                 let (username, secret) = self.metastore.create_service_account(project, &new, &by)?;
                 shown(views::NewServiceAccount { username, secret: secret.expose().to_owned() })
             }
-            ServiceAccount::List { on } => shown(views::ServiceAccount::of(self.metastore, ProjectId(on.project))?),
+            ServiceAccount::List { on } => shown(views::ServiceAccount::of(self.metastore, self.listed(on)?)?),
             ServiceAccount::Revoke { on, username } => {
                 let (project, by) = self.on(on)?;
                 self.metastore.revoke_service_account(project, username, &by)?;
@@ -519,7 +539,7 @@ fn answer(dir: &Path, app: &App, line: &str) -> Value {
             );
         }
         Command::Profiles(Profiles::Restore { on, since, distinct_ids }) => {
-            let work = Work { metastore: &app.metastore, now: clock::now(), base: &app.base };
+            let work = Work { metastore: &app.metastore, now: clock::now(), app: Some(app) };
             let restored = work.on(on).and_then(|(project, by)| {
                 let since = views::instant(since.as_deref())?.unwrap_or(Timestamp(0));
                 app.restore_profiles(project, since, distinct_ids, &by)
@@ -538,7 +558,7 @@ fn answer(dir: &Path, app: &App, line: &str) -> Value {
         _ => {}
     }
     // The answer goes out after the running server has applied the change.
-    let work = Work { metastore: &app.metastore, now: clock::now(), base: &app.base };
+    let work = Work { metastore: &app.metastore, now: clock::now(), app: Some(app) };
     match work.run(&command).and_then(|value| app.reload_credentials().map(|()| value)) {
         Ok(value) => json!({ "ok": value }),
         Err(error) => refused(error.to_string()),

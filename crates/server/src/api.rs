@@ -143,7 +143,9 @@ impl Sent {
         match self {
             Self::Query(uri) => match Query::<Q>::try_from_uri(&uri) {
                 Ok(Query(query)) => Ok(query),
-                Err(error) => Err(ApiError::invalid(error.body_text())),
+                Err(error) => {
+                    Err(ApiError::invalid(error.body_text().trim_start_matches("Failed to deserialize query string: ").to_owned()))
+                }
             },
             Self::Body(bytes) => {
                 let bytes = if bytes.trim_ascii().is_empty() { &b"{}"[..] } else { bytes.trim_ascii() };
@@ -209,12 +211,6 @@ impl Call {
     /// Refuses a call without a fresh proof, for what only some calls of an operation need.
     pub(crate) fn require_fresh(&self) -> Result<(), ApiError> {
         if self.session.as_ref().is_some_and(|session| session.is_fresh(self.now)) { Ok(()) } else { Err(ApiError::not_fresh()) }
-    }
-
-    /// Applies what was changed to the running server; an answer that tells of a change goes out after it.
-    pub(crate) fn applied<T>(&self, made: T) -> Result<T, ApiError> {
-        self.app.reload_credentials()?;
-        Ok(made)
     }
 
     /// Gives the browser a cookie.
@@ -340,7 +336,8 @@ impl ApiError {
     }
 
     fn not_fresh() -> Self {
-        let message = "prove again who you are: by password, or by a code of the authenticator app where there is one";
+        let message = "prove again who you are, in a session that you signed in to: by password, or by a code of the authenticator app where there is one; \
+             a bearer token is not enough";
         Self::forbidden("fresh_proof_needed", message)
     }
 
@@ -358,6 +355,7 @@ impl From<MetaError> for ApiError {
             MetaError::NotOperator(_) => (StatusCode::FORBIDDEN, "not_operator"),
             MetaError::BeyondRole(_) => (StatusCode::FORBIDDEN, "beyond_role"),
             MetaError::NotSignedIn(_) => (StatusCode::UNAUTHORIZED, "not_signed_in"),
+            MetaError::NeedsCode => (StatusCode::UNAUTHORIZED, "code_needed"),
             MetaError::NotProven(_) => (StatusCode::UNAUTHORIZED, "not_proven"),
             MetaError::LastOwner => (StatusCode::CONFLICT, "last_owner"),
             MetaError::Taken(_) => (StatusCode::CONFLICT, "taken"),
@@ -423,10 +421,11 @@ fn secured(mut response: Response) -> Response {
 }
 
 /// Somebody who waits for a password to be hashed, among a bounded number.
-struct Waits<'a>(&'a std::sync::atomic::AtomicUsize);
+pub(crate) struct Waits<'a>(&'a std::sync::atomic::AtomicUsize);
 
 impl<'a> Waits<'a> {
-    fn begin(waiting: &'a std::sync::atomic::AtomicUsize) -> Result<Self, ApiError> {
+    /// Takes a place in the queue, or none where it is full.
+    pub(crate) fn begin(waiting: &'a std::sync::atomic::AtomicUsize) -> Result<Self, ApiError> {
         let waits = Self(waiting);
         let before = waiting.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         if before < WAITING_MAX { Ok(waits) } else { Err(ApiError::busy()) }
@@ -561,7 +560,12 @@ async fn call(app: Arc<App>, operation: Operation, request: Request) -> Result<R
         let cookies = Mutex::default();
         let call = Call { app, by, now, client, session: caller.session, role, path, session_token, device_token, cookies };
         sent.refuse_secrets(&call)?;
-        let body = (operation.run)(&call, sent)?;
+        let done = (operation.run)(&call, sent);
+        // An answer that tells of a change goes out after the running server has applied it.
+        if !operation.is_reading() {
+            call.app.follow_credentials()?;
+        }
+        let body = done?;
         let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
         for cookie in call.cookies.into_inner().unwrap_or_else(PoisonError::into_inner) {
             response.headers_mut().append(header::SET_COOKIE, cookie);

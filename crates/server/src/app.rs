@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use metastore::{By, CredentialTable, Leaked, Metastore};
-use model::{ProfileKey, ProjectId, Timestamp};
+use model::{ProfileKey, ProjectId, Role, Timestamp};
 use query::Engine;
 use store::Store;
 
@@ -15,9 +15,10 @@ use crate::clock;
 use crate::config::Settings;
 use crate::gate::Quotas;
 use crate::leaks::{Leaks, Place};
-use crate::mail::Mailer;
+use crate::mail::{Mailer, Message};
 use crate::queue::Queues;
 use crate::throttle::Throttle;
+use crate::views::NewInvitation;
 
 /// The running server.
 pub(crate) struct App {
@@ -41,7 +42,7 @@ pub(crate) struct App {
     /// Passwords that may be hashed now.
     pub hashing: Arc<tokio::sync::Semaphore>,
     /// What links begin with.
-    pub base: String,
+    base: String,
     /// Bytes of bodies that may be held while they arrive.
     pub receiving: Arc<tokio::sync::Semaphore>,
     /// Bodies that may be unpacked now.
@@ -107,9 +108,30 @@ impl App {
         format!("{}{page}#{}", self.base, code.expose())
     }
 
+    /// Invites an address by mail; the answer has a link too, for whom no mail reaches.
+    pub(crate) fn invite(&self, project: ProjectId, email: &str, role: Role, by: &By) -> Result<NewInvitation, metastore::MetaError> {
+        let (invitation, codes) = self.metastore.invite(project, email, role, by)?;
+        let name = self.metastore.project(project)?.map(|project| project.name).unwrap_or_default();
+        let mailed = self.link(crate::routes::ACCEPT_INVITATION, &codes.mailed);
+        self.mailer.send(Message {
+            to: invitation.email.clone(),
+            subject: format!("{name}: you are invited"),
+            text: format!(
+                "You are invited to the project {name} as {}. To accept, open\n\n{mailed}\n\nwithin two weeks.",
+                invitation.role.as_str()
+            ),
+        });
+        Ok(NewInvitation { invitation: invitation.into(), link: self.link(crate::routes::ACCEPT_INVITATION, &codes.shown) })
+    }
+
     /// Every credential as of the last change.
     pub(crate) fn credentials(&self) -> Arc<CredentialTable> {
         self.credentials.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Reads the credentials again, where one changed since.
+    pub(crate) fn follow_credentials(&self) -> Result<(), metastore::MetaError> {
+        if self.metastore.epoch()? == self.credentials().epoch { Ok(()) } else { self.reload_credentials() }
     }
 
     /// Reads the credentials again; called before a change of them is answered.

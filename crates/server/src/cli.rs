@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -98,34 +98,62 @@ pub(crate) fn run() -> Result<(), String> {
             admin::call(&config::data_dir(data.data)?, data.key_file, &command)?
         }
     };
+    let mut text = String::new();
     if data.json {
-        println!("{answer}");
+        text = format!("{answer}\n");
     } else {
-        print_plain(&answer);
-        if ["api_secret", "secret", "bearer_token"].iter().any(|name| answer.get(name).is_some()) {
-            eprintln!("never share this API secret or send it over email");
-        }
+        plain(&answer, "", &mut text);
+    }
+    // Whoever reads only the beginning has had enough.
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.to_string()),
+        _ => {}
+    }
+    let shows = |name: &str| answer.get(name).is_some();
+    if shows("api_secret") {
+        eprintln!("never share this API secret or send it over email");
+    } else if shows("secret") || shows("bearer_token") {
+        eprintln!("never share this secret or send it over email; it is not shown again");
     }
     Ok(())
 }
 
-fn print_plain(answer: &Value) {
+/// An answer for people: a line per field, a row per paragraph, what is nested indented. What is absent takes no line.
+fn plain(answer: &Value, indent: &str, out: &mut String) {
     match answer {
         Value::Array(rows) => {
             for (index, row) in rows.iter().enumerate() {
-                if index > 0 {
-                    println!();
+                if index > 0 && row.is_object() {
+                    out.push('\n');
                 }
-                print_plain(row);
+                plain(row, indent, out);
             }
         }
         Value::Object(fields) => {
             for (name, value) in fields {
-                println!("{name}\t{}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+                let is_nested = value.is_object() || value.as_array().is_some_and(|rows| rows.iter().any(Value::is_object));
+                match value {
+                    Value::Null => {}
+                    _ if is_nested => {
+                        out.push_str(&format!("{indent}{name}\n"));
+                        plain(value, &format!("{indent}  "), out);
+                    }
+                    Value::Array(words) => {
+                        let words: Vec<String> = words.iter().map(word).collect();
+                        out.push_str(&format!("{indent}{name}\t{}\n", words.join(",")));
+                    }
+                    _ => out.push_str(&format!("{indent}{name}\t{}\n", word(value))),
+                }
             }
         }
-        other => println!("{other}"),
+        other => out.push_str(&format!("{indent}{}\n", word(other))),
     }
+}
+
+/// A value on a terminal: without the control characters that would write elsewhere.
+fn word(value: &Value) -> String {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
 }
 
 fn stdin() -> Result<String, String> {

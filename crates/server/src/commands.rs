@@ -510,6 +510,7 @@ impl Command {
         match self {
             Self::Setup { password, .. } | Self::Account(Account::Create { password, .. }) => password.password = read()?,
             Self::ServiceAccount(ServiceAccount::Create { secret_stdin: true, secret, .. }) => *secret = Some(read()?),
+            Self::Project(Project::Create(asked)) if asked.api_secret_stdin => asked.api_secret = Some(read()?),
             Self::Backup { file } => *file = std::path::absolute(&*file).map_err(|error| error.to_string())?,
             _ => {}
         }
@@ -538,6 +539,9 @@ pub(crate) struct ProjectCreate {
     pub(crate) api_key: Option<String>,
     #[arg(long)]
     pub(crate) api_secret: Option<String>,
+    /// Read the API secret to keep from elsewhere from standard input, so that no list of processes shows it.
+    #[arg(long, conflicts_with = "api_secret")]
+    pub(crate) api_secret_stdin: bool,
     /// The longest that a signed URL may live: hours, or `none` for as long as its `expire` says [default: 24].
     #[arg(long, value_name = "HOURS")]
     pub(crate) signature_lifetime: Option<String>,

@@ -17,6 +17,7 @@ mod gate;
 mod ingest;
 mod judge;
 mod leaks;
+mod links;
 mod listen;
 mod mail;
 mod notices;

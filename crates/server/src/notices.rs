@@ -82,10 +82,18 @@ const ROWS_MAX: usize = 1000;
 const EVERY: Duration = Duration::from_secs(2);
 const AFTER_FAILURE: Duration = Duration::from_secs(30);
 
-fn account_in(text: &str) -> Option<AccountId> {
-    let (_, rest) = text.split_once("account ")?;
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok().map(AccountId)
+/// The account that acted; a service account is none, whatever its name.
+fn acting(actor: &str) -> Option<AccountId> {
+    actor.strip_prefix("account ")?.parse().ok().map(AccountId)
+}
+
+/// The account that a row's detail is about: it begins with it, or with a bearer token of it.
+fn named(detail: &str) -> Option<AccountId> {
+    let of_token = || detail.strip_prefix("bearer token ")?.split_once(" of account ").map(|(_, rest)| rest);
+    let rest = detail.strip_prefix("account ").or_else(of_token)?;
+    let end = rest.find(|char: char| !char.is_ascii_digit()).unwrap_or(rest.len());
+    let is_whole = !rest[end..].starts_with(['.', '-', '_']);
+    rest[..end].parse().ok().filter(|_| is_whole).map(AccountId)
 }
 
 fn email_of(metastore: &Metastore, account: AccountId) -> Result<Option<String>, MetaError> {
@@ -101,8 +109,8 @@ fn recipients(metastore: &Metastore, row: &AuditRow, to: To) -> Result<Vec<Strin
         To::Admins => members(row.project, Role::Admin)?,
         To::Owners => members(row.project, Role::Owner)?,
         To::Operators => metastore.accounts()?.into_iter().filter(|account| account.is_operator).map(|account| account.email).collect(),
-        To::Actor => account_in(&row.actor).map(|account| email_of(metastore, account)).transpose()?.flatten().into_iter().collect(),
-        To::Named => account_in(&row.detail).map(|account| email_of(metastore, account)).transpose()?.flatten().into_iter().collect(),
+        To::Actor => acting(&row.actor).map(|account| email_of(metastore, account)).transpose()?.flatten().into_iter().collect(),
+        To::Named => named(&row.detail).map(|account| email_of(metastore, account)).transpose()?.flatten().into_iter().collect(),
     })
 }
 
@@ -110,7 +118,7 @@ fn recipients(metastore: &Metastore, row: &AuditRow, to: To) -> Result<Vec<Strin
 fn mails(metastore: &Metastore, row: &AuditRow) -> Result<Vec<Message>, MetaError> {
     let Some((_, to, subject, meaning)) = NOTICES.iter().find(|(action, ..)| *action == row.action) else { return Ok(Vec::new()) };
     let project = row.project.map(|project| metastore.project(project)).transpose()?.flatten();
-    let actor = match account_in(&row.actor) {
+    let actor = match acting(&row.actor) {
         Some(account) => metastore.account(account)?.map_or_else(|| row.actor.clone(), |account| account.email),
         None => row.actor.clone(),
     };
@@ -182,4 +190,29 @@ async fn tell(app: &Arc<App>) -> Result<(), String> {
         written.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_accounts_are_accounts() {
+        assert_eq!(acting("account 7"), Some(AccountId(7)));
+        assert_eq!(acting("service account 3.058784.mp-service-account"), None);
+        assert_eq!(named("account 7: none -> owner"), Some(AccountId(7)));
+        assert_eq!(named("account 7 -> account 8"), Some(AccountId(7)));
+        assert_eq!(named("bearer token 3 of account 7 in a URL"), Some(AccountId(7)));
+        assert_eq!(named("service account 3.058784.mp-service-account in a URL"), None);
+        assert_eq!(named("3.058784.mp-service-account: admin"), None);
+    }
+
+    #[test]
+    fn every_notice_has_a_name_of_its_own() {
+        let mut actions: Vec<&str> = NOTICES.iter().map(|(action, ..)| *action).collect();
+        actions.sort_unstable();
+        let count = actions.len();
+        actions.dedup();
+        assert_eq!(actions.len(), count);
+    }
 }

@@ -13,6 +13,7 @@ use model::{AccessRight, Role};
 
 use crate::api::{self, Handler, Operation, Who, account, instance, keys, members, projects, session, tickets};
 use crate::app::App;
+use crate::links::{self, Link};
 use crate::{app_api, ingest, reports, sdk, setup};
 use wire::dialect::Endpoint;
 
@@ -169,6 +170,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route(HEALTH, any(reports::health))
         .route(METRICS, any(reports::metrics))
         .route(SETUP, any(setup::setup))
+        .route(ACCEPT_INVITATION, any(|app, request| links::link(Link::Invitation, app, request)))
+        .route(RESET_PASSWORD, any(|app, request| links::link(Link::PasswordReset, app, request)))
+        .route(CONFIRM_EMAIL, any(|app, request| links::link(Link::EmailChange, app, request)))
         .route("/flags", any(sdk::flags))
         .route("/flags/definitions", any(sdk::flag_definitions))
         .route("/flags/{flag}/first-time-events", any(sdk::first_time_events))
@@ -281,7 +285,7 @@ pub(crate) fn normal(uri: &Uri) -> Option<Uri> {
 /// Whether a path is for pages of this server alone.
 fn is_for_own_pages(path: &str) -> bool {
     let is_management = path.strip_prefix(MANAGEMENT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    is_management || ["/", HEALTH, METRICS, SETUP].contains(&path)
+    is_management || ["/", HEALTH, METRICS, SETUP, ACCEPT_INVITATION, RESET_PASSWORD, CONFIRM_EMAIL].contains(&path)
 }
 
 const NO_STORE: axum::http::HeaderValue = axum::http::HeaderValue::from_static("no-store");

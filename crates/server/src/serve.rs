@@ -34,8 +34,10 @@ pub(crate) fn run(dir: &Path, settings: Settings, key: Option<PathBuf>, allowed:
     if allowed.demo && !settings.is_loopback() {
         return Err("--demo listens on loopback only".to_owned());
     }
-    let log =
-        tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::new(settings.log.filter())).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(settings.log.filter()))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     if settings.log.json {
         log.json().init()
     } else {

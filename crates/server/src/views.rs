@@ -110,7 +110,7 @@ impl From<metastore::KeyPair> for KeyPair {
     }
 }
 
-/// What a reset made, and who called with what it ended.
+/// What a reset made, and who called with what it ended. Never share this API secret or send it over email.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Reset {
     pub api_key: String,
@@ -249,6 +249,8 @@ pub(crate) struct Caller {
     pub first_at: String,
     pub last_at: String,
     pub count: i64,
+    /// Whether a reset of the project's credentials would end what it calls with.
+    pub breaks_on_reset: bool,
 }
 
 impl From<metastore::Caller> for Caller {
@@ -263,13 +265,29 @@ impl From<metastore::Caller> for Caller {
             first_at: shown(caller.first_at),
             last_at: shown(caller.last_at),
             count: caller.count,
+            breaks_on_reset: false,
         }
+    }
+}
+
+impl Reset {
+    /// Resets a project's credentials; what it breaks is read before.
+    pub(crate) fn make(metastore: &Metastore, project: ProjectId, by: &metastore::By) -> Result<Self> {
+        let callers = Caller::of(metastore, project)?.into_iter().filter(|caller| caller.breaks_on_reset).collect();
+        let KeyPair { api_key, api_secret } = metastore.reset_credentials(project, by)?.into();
+        Ok(Self { api_key, api_secret, callers })
     }
 }
 
 impl Caller {
     pub(crate) fn of(metastore: &Metastore, project: ProjectId) -> Result<Vec<Self>> {
-        Ok(metastore.callers(project)?.into_iter().map(Self::from).collect())
+        let live: Vec<String> =
+            metastore.keys(project)?.into_iter().filter(|key| key.revoked_at.is_none()).map(|key| format!("key {}", key.key_id)).collect();
+        let row = |caller: metastore::Caller| {
+            let breaks_on_reset = caller.outcome == "accepted" && live.contains(&caller.credential);
+            Self { breaks_on_reset, ..Self::from(caller) }
+        };
+        Ok(metastore.callers(project)?.into_iter().map(row).collect())
     }
 }
 

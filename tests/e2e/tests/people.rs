@@ -115,7 +115,7 @@ fn t18_a_code_counts_once_and_nothing_stands_in_for_it() {
     let mut again = Browser::new(&server);
     refused(sign_in(&mut again, Some(&recovery[0])), 401, "not_proven");
     // The password is no proof any more; a code is.
-    refused(other.call("POST", "/session/proof", Some(&json!({ "password": PASSWORD }))), 401, "not_proven");
+    refused(other.call("POST", "/session/proof", Some(&json!({ "password": PASSWORD }))), 401, "code_needed");
     std::thread::sleep(std::time::Duration::from_millis(1100));
     ok(other.call("POST", "/session/proof", Some(&json!({ "code": recovery[1] }))));
     assert_eq!(ok(other.call("GET", "/session", None))["account"]["recovery_codes"], 8);
@@ -153,6 +153,17 @@ fn an_invitation_makes_an_account_or_adds_one_and_counts_once() {
         401,
         "not_proven",
     );
+    // The page that the link leads to does the same, without a script too.
+    let made = ok(browser.call("POST", "/projects/1/invitations", Some(&json!({ "email": "page@example.com", "role": "consumer" }))));
+    let (link, code) = made["link"].as_str().unwrap().split_once('#').unwrap();
+    let (status, html) = get(link, None);
+    assert!(status == 200 && html.contains("Accept an invitation") && html.contains("name=\"code\""), "{html}");
+    let form = |password: &str| e2e::post(link, &format!("code={code}&password={password}"), None);
+    assert!(form("password1").0 == 400 && form("password1").1.contains("among the first that a guesser tries"));
+    let (status, html) = form("a+fine+long+word");
+    assert!(status == 200 && html.contains("You are a member of P as consumer."), "{html}");
+    assert_eq!(form("a+fine+long+word").0, 400, "it counts once");
+    Browser::signed_in(&server, "page@example.com", "a fine long word");
     // An account that is there already signs in first, and no other account can take the place.
     account(&server, "b@example.com");
     let made = ok(browser.call("POST", "/projects/1/invitations", Some(&json!({ "email": "b@example.com", "role": "admin" }))));
@@ -228,6 +239,10 @@ fn f8_f9_a_reset_takes_the_owner_a_fresh_proof_and_the_projects_name() {
         server.cli(&["member", "add", "--project", "1", "--email", email, "--role", role], "");
     }
     assert_eq!(get(&format!("{}{NAMES}", server.base), Some(&basic("test_secret", ""))).0, 200);
+    let service = server.cli(&["service-account", "create", "--project", "1", "--name", "3"], "");
+    let service: Value = serde_json::from_str(&service).unwrap();
+    let service = basic(service["username"].as_str().unwrap(), service["secret"].as_str().unwrap());
+    assert_eq!(get(&format!("{}{NAMES}", server.base), Some(&service)).0, 200);
     let reset = "/projects/1/credentials/reset";
     let mut admin = Browser::signed_in(&server, "admin@example.com", PASSWORD);
     refused(admin.call("POST", reset, Some(&json!({ "project_name": "P" }))), 403, "not_owner");
@@ -245,16 +260,22 @@ fn f8_f9_a_reset_takes_the_owner_a_fresh_proof_and_the_projects_name() {
         "fresh_proof_needed",
     );
     let callers = ok(browser.call("GET", "/projects/1/callers", None));
-    let known = callers.as_array().unwrap().iter().find(|caller| caller["scheme"] == "basic").unwrap();
+    let known = callers.as_array().unwrap().iter().find(|caller| caller["breaks_on_reset"] == true).unwrap();
     assert_eq!((&known["endpoint"], &known["credential"]), (&json!("/api/2.0/events/names"), &json!("key 1")));
     let made = ok(browser.call("POST", reset, Some(&json!({ "project_name": "P" }))));
-    assert!(!made["callers"].as_array().unwrap().is_empty());
+    let broken: Vec<(&str, &str)> = made["callers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|caller| (caller["credential"].as_str().unwrap(), caller["scheme"].as_str().unwrap()))
+        .collect();
+    assert_eq!(broken, [("key 1", "basic")], "what still works is not among them");
     let secret = made["api_secret"].as_str().unwrap();
     assert_eq!(get(&format!("{}{NAMES}", server.base), Some(&basic("test_secret", ""))).0, 401);
     assert_eq!(get(&format!("{}{NAMES}", server.base), Some(&basic(secret, ""))).0, 200);
     // Who still knocks is shown; the key is revealed to admins alone, and every mail is free of secrets.
     let callers = ok(browser.call("GET", "/projects/1/callers", None));
-    assert!(callers.as_array().unwrap().iter().any(|caller| caller["outcome"] == "revoked"));
+    assert!(callers.as_array().unwrap().iter().any(|caller| caller["outcome"] == "revoked" && caller["breaks_on_reset"] == false));
     let key = made["api_key"].as_str().unwrap();
     assert_eq!(ok(admin.call("POST", &format!("/projects/1/keys/{key}/reveal"), None))["api_secret"], secret);
     let mut analyst = Browser::signed_in(&server, "analyst@example.com", PASSWORD);

@@ -103,7 +103,7 @@ pub(crate) fn confirm_password_reset(call: &Call, asked: PasswordReset) -> Resul
     if let Some(account) = call.app.metastore.account(account)? {
         call.app.throttle.forgive(&account.email);
     }
-    call.applied(DONE)
+    Ok(DONE)
 }
 
 /// A second factor that waits for its first code.
@@ -164,7 +164,7 @@ pub(crate) struct BearerTokenAsked {
 pub(crate) fn create_bearer_token(call: &Call, asked: BearerTokenAsked) -> Result<NewBearerToken, ApiError> {
     let expires_at = views::instant(asked.expires_at.as_deref())?;
     let token = call.app.metastore.create_bearer_token(call.account()?, &asked.name, expires_at, &call.by)?;
-    call.applied(NewBearerToken { bearer_token: token.expose().to_owned() })
+    Ok(NewBearerToken { bearer_token: token.expose().to_owned() })
 }
 
 /// The account's bearer tokens.
@@ -175,7 +175,7 @@ pub(crate) fn list_bearer_tokens(call: &Call, _: Nothing) -> Result<Vec<BearerTo
 /// Ends a bearer token at once.
 pub(crate) fn revoke_bearer_token(call: &Call, _: Nothing) -> Result<Done, ApiError> {
     call.app.metastore.revoke_bearer_token(call.account()?, call.id("token")?, &call.by)?;
-    call.applied(DONE)
+    Ok(DONE)
 }
 
 /// The projects that are offered to the account.
@@ -186,7 +186,7 @@ pub(crate) fn list_transfers(call: &Call, _: Nothing) -> Result<Vec<Transfer>, A
 /// Takes an offered project: the account becomes its owner.
 pub(crate) fn accept_transfer(call: &Call, _: Nothing) -> Result<Done, ApiError> {
     call.app.metastore.accept_transfer(call.project()?, &call.by)?;
-    call.applied(DONE)
+    Ok(DONE)
 }
 
 /// Declines an offered project.
@@ -195,5 +195,5 @@ pub(crate) fn decline_transfer(call: &Call, _: Nothing) -> Result<Done, ApiError
     let offer = call.app.metastore.transfer(project, call.now)?.filter(|offer| offer.to == account);
     offer.ok_or_else(|| ApiError::unknown("transfer"))?;
     call.app.metastore.end_transfer(project, &call.by)?;
-    call.applied(DONE)
+    Ok(DONE)
 }

@@ -43,7 +43,7 @@ pub(crate) struct Setup {
 pub(crate) fn set_up(call: &Call, asked: Setup) -> Result<Done, ApiError> {
     call.app.throttle.admit_address(limited_address(&call.client), call.now).map_err(ApiError::wait)?;
     call.app.metastore.redeem_setup_code(&asked.code, &asked.email, &asked.password, &call.by)?;
-    call.applied(DONE)
+    Ok(DONE)
 }
 
 /// Every account.
@@ -67,7 +67,7 @@ pub(crate) fn change_account(call: &Call, asked: AccountChange) -> Result<Done, 
 /// Ends an account: it cannot sign in, its sessions, bearer tokens and memberships are gone.
 pub(crate) fn disable_account(call: &Call, _: Nothing) -> Result<Done, ApiError> {
     call.app.metastore.disable_account(AccountId(call.id("account")?), &call.by)?;
-    call.applied(DONE)
+    Ok(DONE)
 }
 
 /// The audit log of the instance, the newest rows first.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::projects::Named;
 use super::{ApiError, Call, Nothing};
-use crate::views::{self, Caller, DONE, Done, Key, KeyPair, LegacySwitch, NewServiceAccount, Reset, RoleName, ServiceAccount};
+use crate::views::{self, DONE, Done, Key, KeyPair, LegacySwitch, NewServiceAccount, Reset, RoleName, ServiceAccount};
 
 /// The project's API keys, the dead ones too. Only admins and owners see the keys themselves; nobody sees a secret here.
 pub(crate) fn list(call: &Call, _: Nothing) -> Result<Vec<Key>, ApiError> {
@@ -35,21 +35,30 @@ pub(crate) struct KeyAsked {
 
 /// Makes a further key.
 pub(crate) fn create(call: &Call, asked: KeyAsked) -> Result<KeyPair, ApiError> {
-    let right = |word: &String| AccessRight::parse(word).ok_or_else(|| ApiError::invalid(format!("unknown access right `{word}`")));
+    let right = |word: &String| {
+        AccessRight::parse(word).ok_or_else(|| {
+            ApiError::invalid(format!(
+                "unknown access right `{word}`: it is one of {}",
+                AccessRight::ALL.map(AccessRight::as_str).join(", ")
+            ))
+        })
+    };
     let lifetime = |text: &str| {
         SignatureLifetime::parse(text).ok_or_else(|| ApiError::invalid("a signature lifetime is a number of hours, or `none`"))
     };
     let new = NewKey {
         name: asked.name,
         rights: asked.rights.iter().map(right).collect::<Result<_, _>>()?,
-        networks: Networks::parse(&asked.networks.join(",")).map_err(|piece| ApiError::invalid(format!("`{piece}` is no network")))?,
+        networks: Networks::parse(&asked.networks.join(",")).map_err(|piece| {
+            ApiError::invalid(format!("`{piece}` is no network: write it as 10.0.0.0/8 or 2001:db8::/32, or as an address"))
+        })?,
         legacy: asked.legacy.unwrap_or(LegacySwitch::Off).into(),
         expires_at: views::instant(asked.expires_at.as_deref())?,
         form: SecretForm::Scannable,
         signature_lifetime: asked.signature_lifetime.as_deref().map_or(Ok(SignatureLifetime::Day), lifetime)?,
     };
     let pair = call.app.metastore.create_key(call.project()?, &new, &call.by)?;
-    call.applied(pair.into())
+    Ok(pair.into())
 }
 
 /// How a key is rotated.
@@ -66,13 +75,13 @@ pub(crate) fn rotate(call: &Call, asked: Rotation) -> Result<KeyPair, ApiError> 
     let unknown = || ApiError::invalid(format!("`{overlap}` is no length of time, such as 7d, 12h or 30m"));
     let overlap_ms = model::time::length_ms(overlap).ok_or_else(unknown)?;
     let pair = call.app.metastore.rotate_key(call.project()?, Some(call.text("key")), overlap_ms, &call.by)?;
-    call.applied(pair.into())
+    Ok(pair.into())
 }
 
 /// Ends a key at once, also one whose overlap still runs.
 pub(crate) fn revoke(call: &Call, _: Nothing) -> Result<Done, ApiError> {
     call.app.metastore.revoke_key(call.project()?, call.text("key"), &call.by)?;
-    call.applied(DONE)
+    Ok(DONE)
 }
 
 /// Whether a key takes the legacy signature.
@@ -85,7 +94,7 @@ pub(crate) struct KeySettings {
 /// Turns a key's legacy signature off, to warn, or on. Off leaves only a hash of the secret.
 pub(crate) fn change(call: &Call, asked: KeySettings) -> Result<Done, ApiError> {
     call.app.metastore.set_legacy(call.project()?, call.text("key"), asked.legacy.into(), &call.by)?;
-    call.applied(DONE)
+    Ok(DONE)
 }
 
 /// Shows a key with its secret; the audit log notes it. Never share this API secret or send it over email.
@@ -98,15 +107,13 @@ pub(crate) fn reset(call: &Call, asked: Named) -> Result<Reset, ApiError> {
     asked.check(call)?;
     let project = call.project()?;
     call.app.callers.write(&call.app)?;
-    let callers = Caller::of(&call.app.metastore, project)?;
-    let KeyPair { api_key, api_secret } = call.app.metastore.reset_credentials(project, &call.by)?.into();
-    call.applied(Reset { api_key, api_secret, callers })
+    Ok(Reset::make(&call.app.metastore, project, &call.by)?)
 }
 
 /// Lets the credentials of a restored project work again.
 pub(crate) fn confirm(call: &Call, _: Nothing) -> Result<Done, ApiError> {
     call.app.metastore.confirm_credentials(call.project()?, &call.by)?;
-    call.applied(DONE)
+    Ok(DONE)
 }
 
 /// The project's service accounts.
@@ -136,11 +143,11 @@ pub(crate) fn create_service_account(call: &Call, asked: ServiceAccountAsked) ->
         expires_at: views::instant(asked.expires_at.as_deref())?,
     };
     let (username, secret) = call.app.metastore.create_service_account(call.project()?, &new, &call.by)?;
-    call.applied(NewServiceAccount { username, secret: secret.expose().to_owned() })
+    Ok(NewServiceAccount { username, secret: secret.expose().to_owned() })
 }
 
 /// Ends a service account at once.
 pub(crate) fn revoke_service_account(call: &Call, _: Nothing) -> Result<Done, ApiError> {
     call.app.metastore.revoke_service_account(call.project()?, call.text("username"), &call.by)?;
-    call.applied(DONE)
+    Ok(DONE)
 }

@@ -4,8 +4,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ApiError, Call, Cookie, Nothing, limited_address};
-use crate::mail::Message;
-use crate::routes;
 use crate::views::{DONE, Done, Invitation, Member, NewInvitation, RoleName};
 
 /// The members, owners first.
@@ -25,13 +23,13 @@ pub(crate) fn set_role(call: &Call, asked: RoleAsked) -> Result<Done, ApiError> 
     let (project, account) = (call.project()?, model::AccountId(call.id("account")?));
     call.app.metastore.role(project, account)?.ok_or_else(|| ApiError::unknown("member"))?;
     call.app.metastore.set_role(project, account, asked.role.into(), &call.by)?;
-    call.applied(DONE)
+    Ok(DONE)
 }
 
 /// Ends a membership; everybody may leave but the last owner.
 pub(crate) fn remove(call: &Call, _: Nothing) -> Result<Done, ApiError> {
     call.app.metastore.remove_member(call.project()?, model::AccountId(call.id("account")?), &call.by)?;
-    call.applied(DONE)
+    Ok(DONE)
 }
 
 /// The invitations that wait.
@@ -49,19 +47,7 @@ pub(crate) struct InvitationAsked {
 
 /// Invites an address; the link is mailed, and shown here for whom the mail does not reach.
 pub(crate) fn invite(call: &Call, asked: InvitationAsked) -> Result<NewInvitation, ApiError> {
-    let project = call.project()?;
-    let (invitation, codes) = call.app.metastore.invite(project, &asked.email, asked.role.into(), &call.by)?;
-    let mailed = call.app.link(routes::ACCEPT_INVITATION, &codes.mailed);
-    let name = call.app.metastore.project(project)?.map(|project| project.name).unwrap_or_default();
-    call.app.mailer.send(Message {
-        to: invitation.email.clone(),
-        subject: format!("{name}: you are invited"),
-        text: format!(
-            "You are invited to the project {name} as {}. To accept, open\n\n{mailed}\n\nwithin two weeks.",
-            invitation.role.as_str()
-        ),
-    });
-    Ok(NewInvitation { invitation: invitation.into(), link: call.app.link(routes::ACCEPT_INVITATION, &codes.shown) })
+    Ok(call.app.invite(call.project()?, &asked.email, asked.role.into(), &call.by)?)
 }
 
 /// Takes an invitation back.
@@ -121,5 +107,5 @@ pub(crate) fn accept_invitation(call: &Call, asked: Acceptance) -> Result<Joined
             project
         }
     };
-    call.applied(Joined { project_id: project.0 })
+    Ok(Joined { project_id: project.0 })
 }

@@ -66,7 +66,7 @@ pub(crate) fn create(call: &Call, asked: ProjectAsked) -> Result<NewProject, Api
     };
     let (project, pair) = call.app.metastore.create_project(&new, &call.by)?;
     let KeyPair { api_key, api_secret } = pair.into();
-    call.applied(NewProject { project_id: project.id.0, token: project.token, api_key, api_secret })
+    Ok(NewProject { project_id: project.id.0, token: project.token, api_key, api_secret })
 }
 
 /// What is to change; what is absent stays as it is.
@@ -103,7 +103,7 @@ pub(crate) fn change(call: &Call, asked: Settings) -> Result<Done, ApiError> {
         token_options: asked.token_options.map(metastore::TokenOptions::try_from).transpose()?,
     };
     call.app.metastore.change_project(call.project()?, &change, &call.by)?;
-    call.applied(DONE)
+    Ok(DONE)
 }
 
 /// The project's name, typed by whoever means it.
@@ -129,13 +129,13 @@ impl Named {
 pub(crate) fn archive(call: &Call, asked: Named) -> Result<Done, ApiError> {
     asked.check(call)?;
     call.app.metastore.archive_project(call.project()?, true, &call.by)?;
-    call.applied(DONE)
+    Ok(DONE)
 }
 
 /// Brings an archived project back.
 pub(crate) fn unarchive(call: &Call, _: Nothing) -> Result<Done, ApiError> {
     call.app.metastore.archive_project(call.project()?, false, &call.by)?;
-    call.applied(DONE)
+    Ok(DONE)
 }
 
 /// From when on, and for whom.
@@ -202,7 +202,7 @@ pub(crate) struct Offer {
 pub(crate) fn offer_transfer(call: &Call, asked: Offer) -> Result<Transfer, ApiError> {
     let to = call.app.metastore.account_by_email(&asked.email)?.ok_or_else(|| ApiError::unknown("account"))?;
     let offer = call.app.metastore.offer_transfer(call.project()?, to.id, &call.by)?;
-    call.applied(offer.into())
+    Ok(offer.into())
 }
 
 /// The offer of the project that stands, if one does.
@@ -213,5 +213,5 @@ pub(crate) fn show_transfer(call: &Call, _: Nothing) -> Result<Option<Transfer>,
 /// Takes the offer back.
 pub(crate) fn end_transfer(call: &Call, _: Nothing) -> Result<Done, ApiError> {
     call.app.metastore.end_transfer(call.project()?, &call.by)?;
-    call.applied(DONE)
+    Ok(DONE)
 }

@@ -82,7 +82,7 @@ pub(crate) struct NewToken {
 pub(crate) fn approve(call: &Call, asked: Approval) -> Result<NewToken, ApiError> {
     let days = asked.alias_days.unwrap_or(30);
     let (project, token) = call.app.metastore.approve_ticket(call.id("ticket")?, days, &asked.text, &call.by)?;
-    call.applied(NewToken { project_id: project.0, token })
+    Ok(NewToken { project_id: project.0, token })
 }
 
 /// How a ticket is declined.
