@@ -103,7 +103,7 @@ pub(crate) fn origin(method: &Method, headers: &HeaderMap) -> Option<String> {
 }
 
 /// Says whether an event comes from an origin that its project names.
-const ORIGIN_OK: &str = "$origin_ok";
+pub(crate) const ORIGIN_OK: &str = "$origin_ok";
 
 /// Lets an event of the public in, changed as the project asks; else why not.
 pub(crate) fn event(project: &Project, origin: Option<&str>, event: &mut Event) -> Result<(), &'static str> {

@@ -19,6 +19,7 @@ mod judge;
 mod leaks;
 mod listen;
 mod mail;
+mod names;
 mod notices;
 mod queue;
 mod reports;
