@@ -197,6 +197,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
 }
 
 /// Who writes. `/import` asks for a credential; elsewhere one is taken where it holds, and one that does not makes nobody less than public.
+#[expect(clippy::result_large_err, reason = "what is refused is an answer already, and is sent as it is")]
 fn writer(
     endpoint: Endpoint,
     app: &App,
