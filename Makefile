@@ -58,10 +58,14 @@ bench: ## ingest, memory, bytes on disk and start-up beside a bare server
 	@cargo build --release --locked -p server -p e2e
 	@SLUICE_BIN="$(TARGET)/release/sluice" "$(TARGET)/release/bench"
 
+soak: ## what honest clients notice under attack, and how soon a revocation holds (SOAK_SECONDS=30)
+	@cargo build --release --locked -p server -p e2e
+	@SLUICE_BIN="$(TARGET)/release/sluice" "$(TARGET)/release/soak"
+
 dist: check-rust ## stripped binary, systemd unit, settings, checksums, Debian package
 	@packaging/dist.sh "$(VERSION)"
 
 clean: ## remove what was built
 	@cargo clean
 
-.PHONY: help check-rust check-node run test tools fmt lint tidy deny crash crash-mutants bench dist clean
+.PHONY: help check-rust check-node run test tools fmt lint tidy deny crash crash-mutants bench soak dist clean

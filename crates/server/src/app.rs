@@ -16,6 +16,7 @@ use crate::config::Settings;
 use crate::gate::Quotas;
 use crate::leaks::{Leaks, Place};
 use crate::mail::{Mailer, Message};
+use crate::names::{Most, Names};
 use crate::queue::Queues;
 use crate::throttle::Throttle;
 use crate::views::NewInvitation;
@@ -34,6 +35,7 @@ pub(crate) struct App {
     pub mailer: Mailer,
     pub throttle: Throttle,
     pub quotas: Quotas,
+    pub names: Names,
     pub leaks: Leaks,
     /// Operations of the management API that may run now.
     pub operations: Arc<tokio::sync::Semaphore>,
@@ -77,6 +79,8 @@ impl App {
         let credentials = RwLock::new(Arc::new(metastore.credentials()?));
         let day = clock::now().0.div_euclid(model::time::DAY_MS);
         let quotas = Quotas::new(day, metastore.usage(day)?);
+        let track = &settings.track;
+        let names = Names::new(Most { events: track.event_names_per_day_max, properties: track.property_names_per_day_max });
         let queries = Queues::new(settings.queries.concurrent_max, settings.queries.wait_max());
         let exports = Queues::new(settings.queries.exports_max, settings.queries.wait_max());
         Ok(Self {
@@ -91,6 +95,7 @@ impl App {
             mailer,
             throttle: Throttle::default(),
             quotas,
+            names,
             leaks: Leaks::default(),
             operations: Arc::new(tokio::sync::Semaphore::new(crate::api::RUNNING_MAX)),
             waiting_for_hashing: std::sync::atomic::AtomicUsize::new(0),

@@ -77,6 +77,8 @@ pub(crate) struct Log {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Track {
     pub redirect_hosts: Vec<String>,
+    pub event_names_per_day_max: usize,
+    pub property_names_per_day_max: usize,
 }
 
 #[derive(Clone, Deserialize)]

@@ -176,7 +176,8 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     if let Err(wait) = app.quotas.take(&judged.loads(&table), now) {
         return over_quota(endpoint, wait);
     }
-    let Judged { events, updates, accepted, rejections, .. } = judged;
+    let Judged { mut events, updates, accepted, rejections, .. } = judged;
+    aside(is_long, || app.names.spill(&mut events, now));
     app.counts.rejected.fetch_add(rejections.len() as u64, Ordering::Relaxed);
     for (project, events) in events {
         let count = events.len() as u64;
@@ -196,6 +197,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
 }
 
 /// Who writes. `/import` asks for a credential; elsewhere one is taken where it holds, and one that does not makes nobody less than public.
+#[expect(clippy::result_large_err, reason = "what is refused is an answer already, and is sent as it is")]
 fn writer(
     endpoint: Endpoint,
     app: &App,

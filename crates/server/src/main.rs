@@ -20,6 +20,7 @@ mod leaks;
 mod links;
 mod listen;
 mod mail;
+mod names;
 mod notices;
 mod queue;
 mod reports;

@@ -323,6 +323,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
         ("sluice_records_rejected_total", count(&app.counts.rejected)),
         ("sluice_leaked_secret_records_total", count(&app.counts.leaked_secrets)),
         ("sluice_unknown_token_records_total", unknown),
+        ("sluice_overflow_names_total", app.names.spilled()),
         ("sluice_tail_rows", stats.tail_rows),
         ("sluice_segments", stats.segments),
         ("sluice_segment_rows", stats.segment_rows),

@@ -45,6 +45,20 @@ impl TestServer {
         server
     }
 
+    /// As [`TestServer::start`], logging nothing but warnings: a server that is measured.
+    pub fn quiet() -> Self {
+        let mut server = Self::empty();
+        server.kill();
+        server.restart_quiet();
+        server.fill();
+        server
+    }
+
+    /// Starts an ended server again on the same data; it logs nothing but warnings.
+    pub fn restart_quiet(&mut self) {
+        (self.child, self.base) = spawn_logging(self.dir.path(), "warn");
+    }
+
     /// Starts a server on an empty data directory.
     pub fn empty() -> Self {
         Self::empty_with("")
@@ -71,6 +85,13 @@ impl TestServer {
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
+    }
+
+    /// The memory that it holds now, in MiB.
+    pub fn rss_mib(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        kib.expect("the system says what a process holds") / 1024.0
     }
 
     /// Everything that it logged, at its most talkative.

@@ -20,8 +20,12 @@ fn now() -> u64 {
 }
 
 fn export(server: &TestServer) -> Vec<Value> {
+    export_where(server, "")
+}
+
+fn export_where(server: &TestServer, more: &str) -> Vec<Value> {
     let today = std::process::Command::new("date").args(["-u", "+%F"]).output().unwrap().stdout;
-    let path = format!("/api/2.0/export?from_date=2020-01-01&to_date={}", String::from_utf8(today).unwrap().trim());
+    let path = format!("/api/2.0/export?from_date=2020-01-01&to_date={}{more}", String::from_utf8(today).unwrap().trim());
     let body = get(&format!("{}{path}", server.base), Some(&basic("test_secret", ""))).1;
     body.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -116,6 +120,73 @@ fn p2_a_token_beyond_its_quota_is_asked_to_come_back_and_others_are_not() {
     assert_eq!(refused.0, 503);
 }
 
+/// P3: names that a stranger makes up cost what as many events of one name cost; none is lost, and what is ordinary goes on.
+#[test]
+fn p3_a_flood_of_names_costs_no_memory() {
+    const FLOOD: usize = 200_000;
+    const MOST: usize = 2000;
+    let track = |server: &TestServer, events: &[String]| {
+        assert_eq!(post(&format!("{}/track", server.base), &format!("[{}]", events.join(",")), None), (200, "1".to_owned()));
+    };
+    let ordinary = |server: &TestServer, first: usize| {
+        let event = |at: usize| {
+            format!(r#"{{"event":"Ordinary","properties":{{"token":"test_token","$insert_id":"o{at}","plan":"p{}"}}}}"#, at % 2)
+        };
+        track(server, &(first..first + 100).map(event).collect::<Vec<_>>());
+    };
+    let report = |server: &TestServer, event: &str, more: &str| -> Value {
+        let day = |back: i64| model::profile::wall_time(model::Timestamp((now() as i64 - back * 86_400) * 1000))[..10].to_owned();
+        let event = wire::params::encode(event);
+        let path = format!("/api/2.0/segmentation?event={event}&from_date={}&to_date={}{more}", day(1), day(0));
+        let (status, body) = get(&format!("{}{path}", server.base), Some(&basic("test_secret", "")));
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str::<Value>(&body).unwrap()["data"]["values"].take()
+    };
+    let total = |values: &Value| values.as_object().unwrap().values().filter_map(Value::as_u64).sum::<u64>() as usize;
+    let flood = |is_flood: bool| {
+        let server = TestServer::start();
+        ordinary(&server, 0);
+        let began = std::time::Instant::now();
+        for first in (0..FLOOD).step_by(2000) {
+            let event = |at: usize| {
+                let name = if is_flood { at } else { 0 };
+                format!(
+                    r#"{{"event":"made up {name:06}","properties":{{"token":"test_token","distinct_id":"u{}","$insert_id":"{at}","a name {name:06}":"{at:06}"}}}}"#,
+                    at % 1000
+                )
+            };
+            track(&server, &(first..first + 2000).map(event).collect::<Vec<_>>());
+            // What has come is packed meanwhile: otherwise the two loads would differ by how much of it waits.
+            std::thread::sleep(std::time::Duration::from_millis(30));
+        }
+        ordinary(&server, 100);
+        let plans = report(&server, "Ordinary", &format!("&on={}", wire::params::encode(r#"properties["plan"]"#)));
+        assert_eq!((total(&plans["p0"]), total(&plans["p1"])), (100, 100));
+        println!("{FLOOD} events in {:.1} s, {:.0} MiB", began.elapsed().as_secs_f64(), server.rss_mib());
+        server
+    };
+    let one = flood(false).rss_mib();
+    let server = flood(true);
+    let grown = server.rss_mib() - one;
+    // Where a day ends meanwhile, as many come in again.
+    let overflow = total(&report(&server, "$overflow", "")["$overflow"]);
+    assert!((FLOOD - 2 * MOST..=FLOOD - MOST + 1).contains(&overflow), "{overflow} events");
+    let last = wire::params::encode(r#"properties["$event_name"] == "made up 199999""#);
+    let found = export_where(&server, &format!("&event=%5B%22%24overflow%22%5D&where={last}"));
+    assert_eq!(found.len(), 1, "its name is kept");
+    assert_eq!(found[0]["properties"]["$overflow"]["a name 199999"], "199999", "so is its property");
+    let metrics = get(&format!("{}/metrics", server.base), None).1;
+    let spilled = metrics.lines().find_map(|line| line.strip_prefix("sluice_overflow_names_total ")?.parse::<usize>().ok()).unwrap();
+    assert!((2 * FLOOD - 2 * (MOST + 5000)..2 * FLOOD).contains(&spilled), "{spilled} names");
+    let told = server.log().matches("more new names than a day may").count();
+    assert!((1..=2).contains(&told), "told {told} times");
+    // What is proven is not asked: an import brings what names it likes.
+    let import = r#"[{"event":"Imported","properties":{"time":1577836800,"distinct_id":"u","$insert_id":"i"}}]"#;
+    assert_eq!(post(&format!("{}/import?strict=1", server.base), import, Some(&basic("test_secret", ""))).0, 200);
+    assert!(export(&server).iter().any(|line| line["event"] == "Imported"));
+    assert!(grown < 64.0, "{grown:.0} MiB more than with one name");
+}
+
 /// P4: what the token deletes comes back, and a project may take deletes with a secret only.
 #[test]
 fn p4_public_deletes_are_undone_or_refused() {
@@ -146,8 +217,8 @@ fn p4_public_deletes_are_undone_or_refused() {
     let delete = r#"[{"$token":"test_token","$distinct_id":"user-1","$delete":""}]"#;
     let url = format!("{}/engage?verbose=1", server.base);
     assert_eq!(post(&url, delete, None).1, r#"{"error":"this project takes deletes with a secret only","status":0}"#);
-    assert_eq!(post(&url, &delete.replace("\"$delete\":\"\"", "\"$unset\":[\"plan\"]"), None).1.contains("\"status\":0"), true);
-    assert_eq!(post(&url, &delete.replace("\"$delete\":\"\"", "\"$set\":{\"plan\":\"x\"}"), None).1.contains("\"status\":1"), true);
+    assert!(post(&url, &delete.replace("\"$delete\":\"\"", "\"$unset\":[\"plan\"]"), None).1.contains("\"status\":0"));
+    assert!(post(&url, &delete.replace("\"$delete\":\"\"", "\"$set\":{\"plan\":\"x\"}"), None).1.contains("\"status\":1"));
     assert_eq!(profiles(&server).len(), PEOPLE);
     assert!(post(&url, delete, Some(&basic("test_secret", ""))).1.contains("\"status\":1"));
     assert_eq!(profiles(&server).len(), PEOPLE - 1);
