@@ -56,6 +56,8 @@ pub struct TokenOptions {
     pub backfill_needs_secret: bool,
     /// Properties that are taken from authenticated imports only; by the token alone they are left out.
     pub authenticated_properties: Vec<String>,
+    /// Take records of known users by the token alone only where the project's own server signed the user.
+    pub identity_needs_signature: bool,
 }
 
 /// The day that weeks begin on.
@@ -164,7 +166,7 @@ impl SignatureLifetime {
 
 pub(crate) const COLUMNS: &str = "id, organization_id, name, timezone, token, created_at, hash_key, suspended_at, requires_tls, week_start,
     archived_at, events_per_second_max, bytes_per_day_max, origins, enforces_origins, deletes_need_secret, backfill_needs_secret,
-    authenticated_properties";
+    authenticated_properties, identity_needs_signature";
 
 fn key_text(key: &[u8; 16]) -> Secret {
     Secret::new(key.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -191,6 +193,7 @@ pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Project> {
             deletes_need_secret: row.get(15)?,
             backfill_needs_secret: row.get(16)?,
             authenticated_properties: row.get::<_, String>(17)?.lines().map(str::to_owned).collect(),
+            identity_needs_signature: row.get(18)?,
         },
     })
 }
@@ -342,6 +345,10 @@ impl Metastore {
             set("deletes_need_secret", &options.deletes_need_secret)?;
             set("backfill_needs_secret", &options.backfill_needs_secret)?;
             set("authenticated_properties", &properties.join("\n"))?;
+            set("identity_needs_signature", &options.identity_needs_signature)?;
+            if options.identity_needs_signature {
+                self.ensure_identity_secret(&change, project, by)?;
+            }
             changed.push(format!("token options {options:?}"));
         }
         if changed.is_empty() {

@@ -102,7 +102,7 @@ pub(crate) fn run() -> Result<(), String> {
         println!("{answer}");
     } else {
         print_plain(&answer);
-        if ["api_secret", "secret", "bearer_token"].iter().any(|name| answer.get(name).is_some()) {
+        if ["api_secret", "secret", "bearer_token", "identity_secret"].iter().any(|name| answer.get(name).is_some()) {
             eprintln!("never share this API secret or send it over email");
         }
     }

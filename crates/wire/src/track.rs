@@ -57,7 +57,7 @@ pub struct Rules {
 const TEXT_CHARS_MAX: usize = 255;
 const PROPERTIES_MAX: usize = 255;
 const NESTING_MAX: usize = 10;
-const DEVICE: &str = "$device:";
+pub(crate) const DEVICE: &str = "$device:";
 /// How far a client's clock may be ahead.
 const AHEAD_MAX_MS: i64 = 3_600_000;
 const TRACK_AGE_MAX_MS: i64 = 5 * 24 * 3_600_000;

@@ -146,8 +146,8 @@ fn p4_public_deletes_are_undone_or_refused() {
     let delete = r#"[{"$token":"test_token","$distinct_id":"user-1","$delete":""}]"#;
     let url = format!("{}/engage?verbose=1", server.base);
     assert_eq!(post(&url, delete, None).1, r#"{"error":"this project takes deletes with a secret only","status":0}"#);
-    assert_eq!(post(&url, &delete.replace("\"$delete\":\"\"", "\"$unset\":[\"plan\"]"), None).1.contains("\"status\":0"), true);
-    assert_eq!(post(&url, &delete.replace("\"$delete\":\"\"", "\"$set\":{\"plan\":\"x\"}"), None).1.contains("\"status\":1"), true);
+    assert!(post(&url, &delete.replace("\"$delete\":\"\"", "\"$unset\":[\"plan\"]"), None).1.contains("\"status\":0"));
+    assert!(post(&url, &delete.replace("\"$delete\":\"\"", "\"$set\":{\"plan\":\"x\"}"), None).1.contains("\"status\":1"));
     assert_eq!(profiles(&server).len(), PEOPLE);
     assert!(post(&url, delete, Some(&basic("test_secret", ""))).1.contains("\"status\":1"));
     assert_eq!(profiles(&server).len(), PEOPLE - 1);
@@ -229,6 +229,136 @@ fn p7_other_origins_are_flagged_or_refused() {
         assert_eq!(agent().get(&image).header("referer", referrer).call().unwrap().body_mut().read_to_string().unwrap(), answer);
     }
     assert_eq!(export(&server).len(), 6);
+}
+
+/// P8: where a project asks for it, the token speaks for a known user only with a signature of the project's own server.
+#[test]
+fn p8_a_known_user_is_signed_or_refused() {
+    let mut server = TestServer::start();
+    let secret_of = |server: &TestServer, more: &[&str]| {
+        let shown = server.cli(&[&on(&["project", "identity-secret"])[..], more].concat(), "");
+        serde_json::from_str::<Value>(&shown).unwrap()["identity_secret"].as_str().unwrap().to_owned()
+    };
+    let track = |server: &TestServer, name: &str, properties: Value, header: Option<&str>| {
+        let mut event = serde_json::json!([{"event": name, "properties": {"token": "test_token"}}]);
+        event[0]["properties"].as_object_mut().unwrap().extend(properties.as_object().unwrap().clone());
+        let body = post(&format!("{}/track?verbose=1", server.base), &event.to_string(), header).1;
+        serde_json::from_str::<Value>(&body).unwrap_or_else(|_| panic!("{body}"))["error"].as_str().unwrap_or("").to_owned()
+    };
+    let engage = |server: &TestServer, record: Value| {
+        let mut profile = serde_json::json!({"$token": "test_token"});
+        profile.as_object_mut().unwrap().extend(record.as_object().unwrap().clone());
+        post(&format!("{}/engage", server.base), &serde_json::json!([profile]).to_string(), None).1
+    };
+    let signed = |secret: &str, user: &str, at: u64, more: Value| {
+        let signature = wire::identity::sign(secret, user, at as i64);
+        let mut properties = serde_json::json!({"$identity_signature": signature, "$identity_signed_at": at});
+        properties.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        properties
+    };
+    let alice = || serde_json::json!({"distinct_id": "alice", "$user_id": "alice"});
+    assert_eq!(track(&server, "before", alice(), None), "", "off by default");
+    server.cli(&on(&["project", "set", "--identity-needs-signature", "true"]), "");
+    let secret = secret_of(&server, &[]);
+    assert_eq!(secret, secret_of(&server, &[]));
+    let missing = "this project takes known users with `$identity_signature` and `$identity_signed_at` only";
+    let wrong = "`$identity_signature` does not fit";
+    let away = "`$identity_signed_at` is more than 5 minutes away";
+    // Whoever is nobody in particular passes: a device, with and without its prefix as older SDKs send it, and who sends no id at all.
+    let device = serde_json::json!({"distinct_id": "$device:d1", "$device_id": "d1"});
+    let old_device = serde_json::json!({"distinct_id": "d2", "$device_id": "d2"});
+    for anonymous in [device.clone(), old_device, serde_json::json!({"distinct_id": "alice", "$device_id": "d3"}), serde_json::json!({})] {
+        assert_eq!(track(&server, "anonymous", anonymous.clone(), None), "", "{anonymous}");
+    }
+    let by_address = r#"[{"event":"anonymous","properties":{"token":"test_token"}}]"#;
+    assert_eq!(post(&format!("{}/track?ip=1", server.base), by_address, None).1, "1", "a hash of the sender's address is no user");
+    // A known user needs a signature, however the record names them.
+    for known in [
+        alice(),
+        serde_json::json!({"distinct_id": "alice"}),
+        serde_json::json!({"$user_id": "alice", "distinct_id": "$device:d1", "$device_id": "d1"}),
+        serde_json::json!({"distinct_id": "alice", "$user_id": ""}),
+        serde_json::json!({"distinct_id": 42}),
+    ] {
+        assert_eq!(track(&server, "forged", known.clone(), None), missing, "{known}");
+    }
+    let identify = serde_json::json!({"$identified_id": "alice", "$anon_distinct_id": "$device:d1", "distinct_id": "$device:d1"});
+    assert_eq!(track(&server, "$identify", identify, None), missing);
+    assert_eq!(
+        post(&format!("{}/track", server.base), r#"[{"event":"forged","properties":{"token":"test_token","distinct_id":"alice"}}]"#, None),
+        (200, "0".to_owned())
+    );
+    for (signer, at, said) in [
+        (secret.as_str(), now(), ""),
+        (&secret, now() - 290, ""),
+        (&secret, now() + 290, ""),
+        (&secret, now() - 310, away),
+        (&secret, now() + 310, away),
+        ("slci_another", now(), wrong),
+    ] {
+        let name = if said.is_empty() { "signed" } else { "forged" };
+        assert_eq!(track(&server, name, signed(signer, "alice", at, alice()), None), said, "{at}");
+    }
+    assert_eq!(track(&server, "forged", signed(&secret, "bob", now(), alice()), None), wrong);
+    let mut late = signed(&secret, "alice", now() - 400, alice());
+    late["$identity_signed_at"] = now().into();
+    assert_eq!(track(&server, "forged", late, None), wrong);
+    // The flow of an SDK: super properties go with every event, a device's too, and with the `$identify` between both.
+    assert_eq!(track(&server, "signed", signed(&secret, "alice", now(), device), None), "");
+    let identify = serde_json::json!({"$user_id": "alice", "$device_id": "d1", "distinct_id": "alice", "$anon_distinct_id": "$device:d1"});
+    assert_eq!(track(&server, "$identify", signed(&secret, "alice", now(), identify), None), "");
+    // A secret proves more than a signature does.
+    assert_eq!(track(&server, "proven", alice(), Some(&basic("test_secret", ""))), "");
+    assert_eq!(track(&server, "proven", signed("wrong", "bob", 1, alice()), Some(&basic("test_secret", ""))), "");
+    let import = r#"[{"event":"imported","properties":{"time":1577836800,"distinct_id":"alice","$insert_id":"a"}}]"#;
+    let (status, body) = post(&format!("{}/import?strict=1", server.base), import, Some(&basic("test_token", "")));
+    assert!(status == 400 && body.contains(missing), "{body}");
+    assert_eq!(post(&format!("{}/import?strict=1", server.base), import, Some(&basic("test_secret", ""))).0, 200);
+    let events = export(&server);
+    let count = |name: &str| events.iter().filter(|event| event["event"] == name).count();
+    let counts = ["before", "anonymous", "forged", "signed", "$identify", "proven", "imported"].map(count);
+    assert_eq!(counts, [1, 5, 0, 4, 1, 2, 1]);
+    assert!(events.iter().all(|event| !event.to_string().contains("$identity_s")), "no signature is stored");
+    // Profiles: beside `$token`, or among what is set where an SDK lets nothing in there. A group is no user.
+    let set = |id: &str, properties: Value| serde_json::json!({"$distinct_id": id, "$set": properties});
+    assert_eq!(engage(&server, set("alice", serde_json::json!({"a": 1}))), "0");
+    assert_eq!(engage(&server, serde_json::json!({"$distinct_id": "alice", "$device_id": "d1", "$delete": ""})), "0");
+    assert_eq!(engage(&server, set("$device:d1", serde_json::json!({"a": 1}))), "1");
+    assert_eq!(engage(&server, set("alice", signed(&secret, "alice", now(), serde_json::json!({"a": 2})))), "1");
+    assert_eq!(engage(&server, signed(&secret, "alice", now(), set("alice", serde_json::json!({"b": 3})))), "1");
+    assert_eq!(engage(&server, signed(&secret, "bob", now(), set("alice", serde_json::json!({"b": 4})))), "0");
+    let group = r#"[{"$token":"test_token","$group_key":"g","$group_id":"alice","$set":{"a":1}}]"#;
+    assert_eq!(post(&format!("{}/groups", server.base), group, None).1, "1");
+    let alices = profiles(&server).into_iter().find(|row| row["$distinct_id"] == "alice").unwrap()["$properties"].clone();
+    assert_eq!((&alices["a"], &alices["b"], alices.get("$identity_signature")), (&Value::from(2), &Value::from(3), None));
+    // The secret in the open is a leak like any other.
+    assert_eq!(
+        track(&server, "E", serde_json::json!({"distinct_id": "$device:d", "p": secret}), None),
+        "an API secret stands in a property"
+    );
+    mail_with(&server, &["To: o@example.com", "identity secret in a property"]);
+    assert!(!server.log().contains(&secret));
+    // Another one ends the old one at once; the wrapping key may change below it; who manages over HTTP gets it with a fresh proof.
+    let other = secret_of(&server, &["--rotate"]);
+    server.cli(&["kek", "rotate"], "");
+    assert_eq!(track(&server, "E", signed(&secret, "alice", now(), alice()), None), wrong);
+    assert_eq!(track(&server, "E", signed(&other, "alice", now(), alice()), None), "");
+    server.crash_and_restart();
+    assert_eq!(track(&server, "E", signed(&other, "alice", now(), alice()), None), "");
+    let mut owner = e2e::Browser::signed_in(&server, "o@example.com", "correct horse");
+    let shown = owner.call("POST", "/projects/1/identity-secret/reveal", None);
+    assert_eq!((shown.0, shown.1["identity_secret"].as_str()), (200, Some(other.as_str())));
+    let rotated = owner.call("POST", "/projects/1/identity-secret/rotate", None).1["identity_secret"].as_str().unwrap().to_owned();
+    assert_eq!(track(&server, "E", signed(&other, "alice", now(), alice()), None), wrong);
+    assert_eq!(track(&server, "E", signed(&rotated, "alice", now(), alice()), None), "");
+    // Without the key file nobody can tell: known users come back later, all others go on.
+    server.kill();
+    let key = server.data().with_extension("key");
+    std::fs::rename(&key, key.with_extension("away")).unwrap();
+    server.restart();
+    let event = r#"[{"event":"E","properties":{"token":"test_token","distinct_id":"alice"}}]"#;
+    assert_eq!(post(&format!("{}/track", server.base), event, None).0, 503);
+    assert_eq!(post(&format!("{}/track", server.base), &event.replace("alice", "$device:d"), None).1, "1");
 }
 
 /// P13: each event of a batch is let in by its own token, and an import is the authenticated project's.
