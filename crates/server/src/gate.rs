@@ -129,7 +129,7 @@ pub(crate) fn event(project: &Project, origin: Option<&str>, event: &mut Event) 
 }
 
 /// Lets profile updates of the public in; else why not.
-pub(crate) fn updates(project: &Project, origin: Option<&str>, updates: &mut Vec<ProfileUpdate>) -> Result<(), &'static str> {
+pub(crate) fn updates(project: &Project, origin: Option<&str>, updates: &mut [ProfileUpdate]) -> Result<(), &'static str> {
     let options = &project.token_options;
     if options.deletes_need_secret && updates.iter().any(|update| update.op.is_destructive()) {
         return Err("this project takes deletes with a secret only");

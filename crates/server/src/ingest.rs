@@ -200,6 +200,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
 }
 
 /// Who writes. `/import` asks for a credential; elsewhere one is taken where it holds, and one that does not makes nobody less than public.
+#[expect(clippy::result_large_err, reason = "what is refused is the answer, and goes out next")]
 fn writer(
     endpoint: Endpoint,
     app: &App,

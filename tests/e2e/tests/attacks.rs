@@ -186,7 +186,9 @@ fn t1_t30_a_running_export_ends_with_its_credential() {
     let remove = on(&["member", "remove", "--email", "x@example.com"]);
     let plain = format!("{}{EXPORT}", server.base);
     let authorization = |value: String| Some(("authorization", value));
-    let kinds: Vec<(&str, String, Option<(&str, String)>, Option<&[&str]>)> = vec![
+    /// What it is called, where it asks, what it shows, and what ends it.
+    type Kind<'a> = (&'a str, String, Option<(&'a str, String)>, Option<&'a [&'a str]>);
+    let kinds: Vec<Kind<'_>> = vec![
         ("signature", server.signed(EXPORT, &api_key, &secret), None, None),
         ("secret", plain.clone(), authorization(basic(&secret, "")), Some(&revoke)),
         ("service account", plain.clone(), authorization(basic(&username, &text(&service, "secret"))), Some(&end_service)),
