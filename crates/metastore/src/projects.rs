@@ -58,6 +58,8 @@ pub struct TokenOptions {
     pub authenticated_properties: Vec<String>,
     /// Take records of known users by the token alone only where the project's own server signed the user.
     pub identity_needs_signature: bool,
+    /// Flag events by the token with `$is_bot` where a bot sent them or they ask to be ignored, rather than drop the latter.
+    pub flags_bots: bool,
 }
 
 /// The day that weeks begin on.
@@ -166,7 +168,7 @@ impl SignatureLifetime {
 
 pub(crate) const COLUMNS: &str = "id, organization_id, name, timezone, token, created_at, hash_key, suspended_at, requires_tls, week_start,
     archived_at, events_per_second_max, bytes_per_day_max, origins, enforces_origins, deletes_need_secret, backfill_needs_secret,
-    authenticated_properties, identity_needs_signature";
+    authenticated_properties, identity_needs_signature, flags_bots";
 
 fn key_text(key: &[u8; 16]) -> Secret {
     Secret::new(key.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -194,6 +196,7 @@ pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Project> {
             backfill_needs_secret: row.get(16)?,
             authenticated_properties: row.get::<_, String>(17)?.lines().map(str::to_owned).collect(),
             identity_needs_signature: row.get(18)?,
+            flags_bots: row.get(19)?,
         },
     })
 }
@@ -346,6 +349,7 @@ impl Metastore {
             set("backfill_needs_secret", &options.backfill_needs_secret)?;
             set("authenticated_properties", &properties.join("\n"))?;
             set("identity_needs_signature", &options.identity_needs_signature)?;
+            set("flags_bots", &options.flags_bots)?;
             if options.identity_needs_signature {
                 self.ensure_identity_secret(&change, project, by)?;
             }

@@ -262,6 +262,7 @@ impl Work<'_> {
         options.deletes_need_secret = asked.deletes_need_secret.unwrap_or(options.deletes_need_secret);
         options.backfill_needs_secret = asked.backfill_needs_secret.unwrap_or(options.backfill_needs_secret);
         options.identity_needs_signature = asked.identity_needs_signature.unwrap_or(options.identity_needs_signature);
+        options.flags_bots = asked.flag_bots.unwrap_or(options.flags_bots);
         if let Some(names) = &asked.authenticated_properties {
             options.authenticated_properties = names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
         }

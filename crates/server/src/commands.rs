@@ -199,6 +199,9 @@ pub(crate) struct ProjectSet {
     /// Whether records of known users by the token alone need $identity_signature.
     #[arg(long)]
     pub(crate) identity_needs_signature: Option<bool>,
+    /// Whether events by the token that a bot sent, or that carry $ignore, are kept with $is_bot: true.
+    #[arg(long)]
+    pub(crate) flag_bots: Option<bool>,
 }
 
 #[derive(clap::Subcommand, Serialize, Deserialize)]

@@ -170,6 +170,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         writer: &writer,
         address: client.address,
         origin: origin.as_deref(),
+        headers: &parts.headers,
         now,
     };
     let judged = aside(is_long, || judge.judge(records));

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use axum::http::HeaderMap;
 use metastore::{CredentialTable, Leaked, Project};
 use model::{Event, ProfileUpdate, ProjectId, Timestamp, Value};
 use wire::body::Options;
@@ -15,6 +16,7 @@ use wire::{engage, json, track};
 
 use crate::app::App;
 use crate::auth::Writer;
+use crate::bots;
 use crate::gate::{self, Load};
 use crate::leaks::{self, Place};
 
@@ -28,6 +30,7 @@ pub(crate) struct Judge<'a> {
     pub address: IpAddr,
     /// The page that sent it, where a browser did.
     pub origin: Option<&'a str>,
+    pub headers: &'a HeaderMap,
     pub now: Timestamp,
 }
 
@@ -41,6 +44,8 @@ pub(crate) struct Judged {
     pub rejections: Vec<Rejection>,
     /// A known user's signature cannot be checked now: nothing is taken, and the client comes back.
     pub must_wait: bool,
+    /// Whether a bot sent the request, once somebody asked.
+    is_bot: Option<bool>,
     /// Records of the public and their bytes, by project.
     public: HashMap<ProjectId, (u64, u64)>,
 }
@@ -113,6 +118,7 @@ impl Judge<'_> {
                 authenticated: self.writer.authenticated,
                 now: self.now,
                 is_long: self.options.is_long,
+                keeps_ignored: self.keeps_ignored(&record),
             };
             match track::event(index, record, rules, makes) {
                 Record::Good { token, mut item } => {
@@ -127,6 +133,9 @@ impl Judge<'_> {
                             self.check_identity(index, project, proof, &users, judged)?;
                         }
                         gate::event(project, self.origin, &mut item).map_err(|why| refused(index, "event", why))?;
+                        if project.token_options.flags_bots {
+                            bots::flag(&mut item, *judged.is_bot.get_or_insert_with(|| bots::is_bot(self.headers)));
+                        }
                         judged.count(project.id, bytes);
                     }
                     judged.events.entry(project.id).or_default().push(item);
@@ -159,6 +168,18 @@ impl Judge<'_> {
                 Record::Refused(rejection) => Err(rejection),
             }
         }
+    }
+
+    /// Whether a record that asks to be ignored goes to a project that flags such records of the public instead.
+    fn keeps_ignored(&self, record: &Value) -> bool {
+        let properties = record.as_object().and_then(|record| record.get("properties")).and_then(Value::as_object);
+        if !properties.is_some_and(track::is_ignored) {
+            return false;
+        }
+        let of_token = || self.table.project_of_token(token_in(record)?, self.now);
+        let by_credential = self.writer.project.filter(|_| self.endpoint == Endpoint::Import);
+        let project = by_credential.or_else(of_token).and_then(|project| self.table.projects.get(&project));
+        project.is_some_and(|project| project.token_options.flags_bots && !self.is_authenticated(project.id))
     }
 
     fn has_identity(&self, project: &Project) -> bool {

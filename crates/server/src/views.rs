@@ -457,6 +457,8 @@ pub(crate) struct TokenOptions {
     pub authenticated_properties: Vec<String>,
     /// Take records of known users by the token alone only with `$identity_signature`.
     pub identity_needs_signature: bool,
+    /// Flag events of bots, and those with `$ignore`, with `$is_bot: true`.
+    pub flag_bots: bool,
 }
 
 impl From<metastore::TokenOptions> for TokenOptions {
@@ -471,6 +473,7 @@ impl From<metastore::TokenOptions> for TokenOptions {
             backfill_needs_secret: options.backfill_needs_secret,
             authenticated_properties: options.authenticated_properties,
             identity_needs_signature: options.identity_needs_signature,
+            flag_bots: options.flags_bots,
         }
     }
 }
@@ -490,6 +493,7 @@ impl TryFrom<TokenOptions> for metastore::TokenOptions {
             backfill_needs_secret: options.backfill_needs_secret,
             authenticated_properties: options.authenticated_properties,
             identity_needs_signature: options.identity_needs_signature,
+            flags_bots: options.flag_bots,
         })
     }
 }

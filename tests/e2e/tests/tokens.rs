@@ -361,6 +361,72 @@ fn p8_a_known_user_is_signed_or_refused() {
     assert_eq!(post(&format!("{}/track", server.base), &event.replace("alice", "$device:d"), None).1, "1");
 }
 
+/// P9: what a bot sends is flagged where the project asks for it, stored, exported and left out by a filter; it is never dropped.
+#[test]
+fn p9_bots_are_flagged_and_kept() {
+    let server = TestServer::start();
+    let person = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36";
+    let bot = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";
+    let send = |id: &str, user_agent: &str, more: &str, header: Option<&str>| {
+        let event = format!(
+            r#"[{{"event":"E","properties":{{"token":"test_token","distinct_id":"u","time":{},"$insert_id":"{id}"{more}}}}}]"#,
+            now()
+        );
+        let request = agent().post(format!("{}/track", server.base)).header("user-agent", user_agent);
+        let request = header.into_iter().fold(request, |request, value| request.header("authorization", value));
+        assert_eq!(request.send(event).unwrap().body_mut().read_to_string().unwrap(), "1");
+    };
+    let flags = || -> std::collections::BTreeMap<String, Value> {
+        let flag = |event: Value| {
+            (
+                event["properties"]["$insert_id"].as_str().unwrap().to_owned(),
+                event["properties"].get("$is_bot").cloned().unwrap_or_default(),
+            )
+        };
+        export(&server).into_iter().map(flag).collect()
+    };
+    let ignore = r#","$ignore":true"#;
+    let secret = basic("test_secret", "");
+    send("off-bot", bot, "", None);
+    send("off-ignored", person, ignore, None);
+    assert_eq!(flags(), [("off-bot".to_owned(), Value::Null)].into(), "off by default: as the original does");
+    server.cli(&on(&["project", "set", "--flag-bots", "true"]), "");
+    send("person", person, "", None);
+    send("bot", bot, "", None);
+    send("bot-denies", bot, r#","$is_bot":false"#, None);
+    send("headless", &person.replace("Chrome/", "HeadlessChrome/"), "", None);
+    send("library", "python-requests/2.32.3", "", None);
+    send("ignored", person, ignore, None);
+    send("ignored-by-word", person, r#","$ignore":"yes""#, None);
+    send("not-ignored", person, r#","$ignore":"""#, None);
+    send("page-says-so", person, r#","$is_bot":true"#, None);
+    send("proven", bot, "", Some(&secret));
+    send("proven-ignored", person, ignore, Some(&secret));
+    let flagged = ["bot", "bot-denies", "headless", "ignored", "ignored-by-word", "page-says-so"];
+    let others = ["off-bot", "person", "library", "not-ignored", "proven"];
+    let all = flagged.iter().map(|id| (*id, true.into())).chain(others.iter().map(|id| (*id, Value::Null)));
+    assert_eq!(flags(), all.map(|(id, flag)| (id.to_owned(), flag)).collect());
+    // Left out, or looked at, by a filter.
+    let today = std::process::Command::new("date").args(["-u", "+%F"]).output().unwrap().stdout;
+    let today = String::from_utf8(today).unwrap();
+    let count = |filter: &str| {
+        let path = format!("/api/2.0/export?from_date=2020-01-01&to_date={}&where={}", today.trim(), wire::params::encode(filter));
+        get(&format!("{}{path}", server.base), Some(&secret)).1.lines().count()
+    };
+    assert_eq!(count(r#"not properties["$is_bot"]"#), others.len());
+    assert_eq!(count(r#"properties["$is_bot"]"#), flagged.len());
+    let day = today.trim();
+    let report = format!(
+        "/api/2.0/segmentation?event=E&from_date={day}&to_date={day}&type=general&unit=day&where=not%20properties%5B%22%24is_bot%22%5D"
+    );
+    let body = get(&format!("{}{report}", server.base), Some(&secret)).1;
+    assert!(body.contains(&format!("\"{day}\": {}", others.len())), "{body}");
+    server.cli(&on(&["project", "set", "--flag-bots", "false"]), "");
+    send("off-again", bot, "", None);
+    send("off-again-ignored", person, ignore, None);
+    assert_eq!(flags().len(), flagged.len() + others.len() + 1);
+}
+
 /// P13: each event of a batch is let in by its own token, and an import is the authenticated project's.
 #[test]
 fn p13_each_event_goes_where_its_token_says() {
