@@ -76,6 +76,7 @@ impl Metastore {
                 )?;
                 change
                     .execute("UPDATE service_accounts SET revoked_at = $1 WHERE secret_sha256 = $2 AND revoked_at IS NULL", (at, hash))?;
+                change.execute("UPDATE projects SET identity_sealed = NULL, identity_sha256 = NULL WHERE identity_sha256 = $1", [hash])?;
                 change.execute("UPDATE bearer_tokens SET revoked_at = $1 WHERE token_sha256 = $2 AND revoked_at IS NULL", (at, hash))?;
             }
             let revoked: Vec<_> = recorded.iter().flat_map(|recorded| &recorded.revoked).copied().collect();

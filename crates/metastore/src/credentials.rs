@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use model::network::Networks;
 use model::{AccessRight, AccountId, ProjectId, Role, Timestamp};
 
+use crate::identity;
 use crate::projects::{self, Project};
 use crate::secret::scannable_in;
 use crate::{Metastore, Result, Secret, sha256};
@@ -137,6 +138,10 @@ pub struct CredentialTable {
     pub secrets: HashMap<[u8; 32], SecretEntry>,
     /// User name of a service account by the SHA-256 of its secret.
     pub service_secrets: HashMap<[u8; 32], String>,
+    /// Identity secret by project, where it has one.
+    pub identities: HashMap<ProjectId, IdentityEntry>,
+    /// Project by the SHA-256 of its identity secret.
+    identity_secrets: HashMap<[u8; 32], ProjectId>,
     /// Whether some project has a quota of bytes.
     pub has_byte_quotas: bool,
     /// Lengths of live secrets that have no prefix and checksum, a bit each.
@@ -147,6 +152,13 @@ pub struct CredentialTable {
     pub bearer_tokens: HashMap<[u8; 32], BearerEntry>,
     /// What an account is in a project.
     pub members: HashMap<(AccountId, ProjectId), Role>,
+}
+
+/// A project's identity secret.
+#[derive(Debug, Clone)]
+pub struct IdentityEntry {
+    /// The secret; `None` without the key file, and while the project's credentials wait for an owner.
+    pub secret: Option<Secret>,
 }
 
 /// A live secret that was found where it does not belong.
@@ -204,6 +216,9 @@ impl CredentialTable {
             let account = self.service_accounts.get(name).filter(|account| lives(account.revoked_at, account.expires_at, now))?;
             return Some(Leaked { project: Some(account.project), credential: format!("service account {name}") });
         }
+        if let Some(project) = self.identity_secrets.get(&hash) {
+            return Some(Leaked { project: Some(*project), credential: "identity secret".to_owned() });
+        }
         let token = self.bearer_tokens.get(&hash).filter(|token| lives(token.revoked_at, token.expires_at, now))?;
         Some(Leaked { project: None, credential: format!("bearer token {} of account {}", token.id, token.account) })
     }
@@ -254,6 +269,19 @@ impl Metastore {
                 table.has_byte_quotas |= project.token_options.bytes_per_day_max.is_some();
                 table.tokens.insert(project.token.clone(), TokenEntry { project: project.id, ends_at: None });
                 table.projects.insert(project.id, project);
+            }
+            let mut found = read.prepare(
+                "SELECT id, wrapped_data_key, identity_sealed, identity_sha256, suspended_at IS NULL FROM projects
+                 WHERE identity_sealed IS NOT NULL",
+            )?;
+            let mut rows = found.query([])?;
+            while let Some(row) = rows.next()? {
+                let project = ProjectId(row.get(0)?);
+                let (wrapped, sealed): (Vec<u8>, Vec<u8>) = (row.get(1)?, row.get(2)?);
+                let keys = wrapping_keys.as_ref().filter(|_| row.get(4).unwrap_or(false));
+                let opened = keys.map(|keys| identity::open(&keys.data_key(project.0, &wrapped)?, project, &sealed));
+                table.identities.insert(project, IdentityEntry { secret: opened.and_then(Result::ok) });
+                table.identity_secrets.insert(row.get(3)?, project);
             }
             let mut found = read.prepare("SELECT token, project_id, ends_at FROM token_aliases")?;
             let mut rows = found.query([])?;

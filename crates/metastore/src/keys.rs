@@ -227,7 +227,8 @@ fn live_key(connection: &Connection, project: ProjectId, api_key: Option<&str>, 
     connection.query_row(&sql, (project.0, now.0, api_key), from_row).optional()?.ok_or(MetaError::Unknown("API key"))
 }
 
-fn data_key(this: &Metastore, connection: &Connection, project: ProjectId) -> Result<DataKey> {
+/// The key that seals a project's secrets.
+pub(crate) fn data_key(this: &Metastore, connection: &Connection, project: ProjectId) -> Result<DataKey> {
     let wrapped: Option<Vec<u8>> =
         connection.query_row("SELECT wrapped_data_key FROM projects WHERE id = $1", [project.0], |row| row.get(0)).optional()?;
     this.wrapping_keys()?.data_key(project.0, &wrapped.ok_or(MetaError::Unknown("project"))?)
@@ -241,7 +242,11 @@ impl Metastore {
     /// A new data key in the place of one that opens no more; a new key file where there is none.
     fn new_data_key(&self, change: &Transaction<'_>, project: ProjectId) -> Result<DataKey> {
         let (data_key, wrapped) = self.made_wrapping_keys()?.new_data_key(project.0)?;
-        change.execute("UPDATE projects SET wrapped_data_key = $1 WHERE id = $2", (wrapped, project.0))?;
+        // The old identity secret opens no more either; known users wait until somebody makes another one.
+        change.execute(
+            "UPDATE projects SET wrapped_data_key = $1, identity_sealed = NULL, identity_sha256 = NULL WHERE id = $2",
+            (wrapped, project.0),
+        )?;
         Ok(data_key)
     }
 

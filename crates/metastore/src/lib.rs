@@ -10,6 +10,7 @@ mod callers;
 mod credentials;
 mod envelope;
 mod error;
+mod identity;
 mod invitations;
 mod keys;
 mod ledger;
@@ -37,7 +38,9 @@ pub use accounts::{Account, PASSWORD_CHARS_MIN};
 pub use audit::{Actor, AuditCheck, AuditRow, By};
 pub use bearer_tokens::BearerTokenRow;
 pub use callers::{Caller, CallerKey, Outcome};
-pub use credentials::{BearerEntry, Credential, CredentialTable, KeyEntry, Leaked, Legacy, SecretEntry, ServiceAccountEntry, TokenEntry};
+pub use credentials::{
+    BearerEntry, Credential, CredentialTable, IdentityEntry, KeyEntry, Leaked, Legacy, SecretEntry, ServiceAccountEntry, TokenEntry,
+};
 pub use error::MetaError;
 pub use invitations::{Invitation, InvitationCodes, Invited};
 pub use keys::{KeyPair, KeyRow, NewKey, SecretForm};

@@ -56,6 +56,10 @@ pub struct TokenOptions {
     pub backfill_needs_secret: bool,
     /// Properties that are taken from authenticated imports only; by the token alone they are left out.
     pub authenticated_properties: Vec<String>,
+    /// Take records of known users by the token alone only where the project's own server signed the user.
+    pub identity_needs_signature: bool,
+    /// Flag events by the token with `$is_bot` where a bot sent them or they ask to be ignored, rather than drop the latter.
+    pub flags_bots: bool,
 }
 
 /// The day that weeks begin on.
@@ -166,7 +170,7 @@ impl SignatureLifetime {
 
 pub(crate) const COLUMNS: &str = "id, organization_id, name, timezone, token, created_at, hash_key, suspended_at, requires_tls, week_start,
     archived_at, events_per_second_max, bytes_per_day_max, origins, enforces_origins, deletes_need_secret, backfill_needs_secret,
-    authenticated_properties";
+    authenticated_properties, identity_needs_signature, flags_bots";
 
 fn key_text(key: &[u8; 16]) -> Secret {
     Secret::new(key.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -193,6 +197,8 @@ pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Project> {
             deletes_need_secret: row.get(15)?,
             backfill_needs_secret: row.get(16)?,
             authenticated_properties: row.get::<_, String>(17)?.lines().map(str::to_owned).collect(),
+            identity_needs_signature: row.get(18)?,
+            flags_bots: row.get(19)?,
         },
     })
 }
@@ -342,6 +348,11 @@ impl Metastore {
             set("deletes_need_secret", &options.deletes_need_secret)?;
             set("backfill_needs_secret", &options.backfill_needs_secret)?;
             set("authenticated_properties", &properties.join("\n"))?;
+            set("identity_needs_signature", &options.identity_needs_signature)?;
+            set("flags_bots", &options.flags_bots)?;
+            if options.identity_needs_signature {
+                self.ensure_identity_secret(&change, project, by)?;
+            }
             changed.push(format!("token options {options:?}"));
         }
         if changed.is_empty() {

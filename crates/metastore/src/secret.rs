@@ -34,6 +34,7 @@ impl Drop for Secret {
 
 const PREFIX: &str = "slcs_";
 const BEARER_PREFIX: &str = "slct_";
+const IDENTITY_PREFIX: &str = "slci_";
 const SESSION_PREFIX: &str = "slcw_";
 const DEVICE_PREFIX: &str = "slcd_";
 const CODE_PREFIX: &str = "slcc_";
@@ -54,6 +55,11 @@ pub(crate) fn new_secret() -> Secret {
 /// A new bearer token: as a secret, with a prefix of its own.
 pub(crate) fn new_bearer_token() -> Secret {
     with_checksum(BEARER_PREFIX)
+}
+
+/// A new identity secret: as a secret, with a prefix of its own.
+pub(crate) fn new_identity_secret() -> Secret {
+    with_checksum(IDENTITY_PREFIX)
 }
 
 /// A new token of a session, for a cookie.
@@ -106,7 +112,7 @@ pub(crate) fn new_hex32() -> String {
 
 /// Whether a text has the form and checksum of one of our secrets; a scanner needs nothing else.
 pub fn has_valid_checksum(text: &str) -> bool {
-    [PREFIX, BEARER_PREFIX, SESSION_PREFIX, DEVICE_PREFIX, CODE_PREFIX]
+    [PREFIX, BEARER_PREFIX, IDENTITY_PREFIX, SESSION_PREFIX, DEVICE_PREFIX, CODE_PREFIX]
         .iter()
         .find_map(|prefix| text.strip_prefix(prefix))
         .and_then(|rest| rest.split_once('_'))

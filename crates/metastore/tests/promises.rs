@@ -4,7 +4,10 @@
 
 use std::path::Path;
 
-use metastore::{AuditCheck, By, MetaError, Metastore, NewProject, NewSegment, NewServiceAccount, SegmentChange, SegmentKind, sha256};
+use metastore::{
+    AuditCheck, By, MetaError, Metastore, NewProject, NewSegment, NewServiceAccount, ProjectChange, SegmentChange, SegmentKind,
+    TokenOptions, sha256,
+};
 use model::{AccountId, ProjectId, Role, Timestamp};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -172,4 +175,70 @@ fn publishing_is_atomic() {
     meta.publish(&swap).unwrap();
     let live: Vec<String> = meta.segments(ProjectId(1)).unwrap().into_iter().map(|segment| segment.row.path).collect();
     assert_eq!(live, ["b"]);
+}
+
+#[test]
+fn an_identity_secret_is_sealed_shown_and_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let meta = open(dir.path());
+    let owner = meta.create_account("o@example.com", "correct horse", &console()).unwrap();
+    let analyst = meta.create_account("a@example.com", "correct horse", &console()).unwrap();
+    let (made, _) = meta.create_project(&NewProject { owner: Some(owner), ..project("p") }, &console()).unwrap();
+    meta.set_role(made.id, analyst, Role::Analyst, &by(owner)).unwrap();
+    let in_table = |meta: &Metastore| {
+        let table = meta.credentials().unwrap();
+        table.identities.get(&made.id).map(|identity| identity.secret.as_ref().map(|secret| secret.expose().to_owned()))
+    };
+    assert!(in_table(&meta).is_none(), "none is made before somebody asks for it");
+    let options = TokenOptions { identity_needs_signature: true, ..TokenOptions::default() };
+    meta.change_project(made.id, &ProjectChange { token_options: Some(options), ..ProjectChange::default() }, &by(owner)).unwrap();
+    let first = meta.identity_secret(made.id, &by(owner)).unwrap();
+    assert!(first.expose().starts_with("slci_") && metastore::has_valid_checksum(first.expose()));
+    assert_eq!(in_table(&meta), Some(Some(first.expose().to_owned())));
+    let leaked = |text: &str| meta.credentials().unwrap().leaked(text, NOW).map(|leaked| (leaked.project, leaked.credential));
+    let found = Some((Some(made.id), "identity secret".to_owned()));
+    assert_eq!(leaked(&format!("see {} here", first.expose())), found);
+    // Only admins and owners see it; the wrapping key may change below it.
+    assert!(meta.identity_secret(made.id, &by(analyst)).is_err() && meta.rotate_identity_secret(made.id, &by(analyst)).is_err());
+    meta.rotate_wrapping_key(&console()).unwrap();
+    assert_eq!(meta.identity_secret(made.id, &by(owner)).unwrap(), first);
+    meta.reset_credentials(made.id, &by(owner)).unwrap();
+    assert_eq!(meta.identity_secret(made.id, &by(owner)).unwrap(), first, "a reset clears API keys and API secrets");
+    let second = meta.rotate_identity_secret(made.id, &by(owner)).unwrap();
+    assert!(second != first && leaked(first.expose()).is_none() && leaked(second.expose()) == found);
+    let audit = meta.audit_rows(Some(made.id), None, 100).unwrap();
+    let count = |action: &str| audit.iter().filter(|row| row.action == format!("identity secret {action}")).count();
+    assert_eq!((count("create"), count("reveal")), (2, 3));
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        for secret in [first.expose(), second.expose()] {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));
+        }
+    }
+    // Without the key file it is known that there is one, and it signs nothing.
+    drop(meta);
+    std::fs::rename(dir.path().join("key"), dir.path().join("away")).unwrap();
+    assert_eq!(in_table(&open(dir.path())), Some(None));
+}
+
+#[test]
+fn a_restored_backup_brings_back_no_identity_secret_that_was_replaced() {
+    for is_replaced in [false, true] {
+        let (dir, aside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let meta = open(dir.path());
+        let (made, _) = meta.create_project(&project("p"), &console()).unwrap();
+        let (other, _) = meta.create_project(&project("q"), &console()).unwrap();
+        let first = meta.identity_secret(made.id, &console()).unwrap();
+        meta.identity_secret(other.id, &console()).unwrap();
+        meta.copy_to(&aside.path().join(metastore::DATABASE)).unwrap();
+        meta.rotate_identity_secret(if is_replaced { made.id } else { other.id }, &console()).unwrap();
+        drop(meta);
+        Metastore::mark_restored(&aside.path().join(metastore::DATABASE)).unwrap();
+        let meta = Metastore::open(aside.path(), &dir.path().join("key"), NOW).unwrap();
+        let in_table = |id: ProjectId| meta.credentials().unwrap().identities.get(&id).map(|identity| identity.secret.clone());
+        let kept = if is_replaced { None } else { Some(None) };
+        assert_eq!(in_table(made.id), kept, "it waits for an owner, if it is there at all");
+        meta.confirm_credentials(made.id, &console()).unwrap();
+        assert_eq!(in_table(made.id), if is_replaced { None } else { Some(Some(first)) });
+    }
 }

@@ -241,6 +241,14 @@ impl Work<'_> {
                 self.metastore.change_project(project, &self.change(project, asked)?, &by)?;
                 shown(DONE)
             }
+            Project::IdentitySecret { on, rotate } => {
+                let (project, by) = self.on(on)?;
+                let secret = match rotate {
+                    true => self.metastore.rotate_identity_secret(project, &by)?,
+                    false => self.metastore.identity_secret(project, &by)?,
+                };
+                shown(views::IdentitySecret::from(secret))
+            }
             Project::Archive { on } => {
                 let (project, by) = self.on(on)?;
                 self.metastore.archive_project(project, true, &by)?;
@@ -272,6 +280,8 @@ impl Work<'_> {
         }
         options.deletes_need_secret = asked.deletes_need_secret.unwrap_or(options.deletes_need_secret);
         options.backfill_needs_secret = asked.backfill_needs_secret.unwrap_or(options.backfill_needs_secret);
+        options.identity_needs_signature = asked.identity_needs_signature.unwrap_or(options.identity_needs_signature);
+        options.flags_bots = asked.flag_bots.unwrap_or(options.flags_bots);
         if let Some(names) = &asked.authenticated_properties {
             options.authenticated_properties = names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
         }

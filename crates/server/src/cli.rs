@@ -112,6 +112,8 @@ pub(crate) fn run() -> Result<(), String> {
     let shows = |name: &str| answer.get(name).is_some();
     if shows("api_secret") {
         eprintln!("never share this API secret or send it over email");
+    } else if shows("identity_secret") {
+        eprintln!("never share this identity secret or send it over email");
     } else if shows("secret") || shows("bearer_token") {
         eprintln!("never share this secret or send it over email; it is not shown again");
     }

@@ -134,6 +134,14 @@ pub(crate) enum Project {
     List,
     /// Change a project's settings; what is not named stays as it is.
     Set(Box<ProjectSet>),
+    /// Show the secret that signs which user a client may speak for; makes it where there is none. Admins and owners only.
+    IdentitySecret {
+        #[command(flatten)]
+        on: On,
+        /// Make another one; the old one ends at once.
+        #[arg(long)]
+        rotate: bool,
+    },
     /// Take no events any more; what is there is read as before. Owners only.
     Archive {
         #[command(flatten)]
@@ -188,6 +196,12 @@ pub(crate) struct ProjectSet {
     /// Properties that are taken from authenticated imports only, parted by commas; empty for none.
     #[arg(long)]
     pub(crate) authenticated_properties: Option<String>,
+    /// Whether records of known users by the token alone need $identity_signature.
+    #[arg(long)]
+    pub(crate) identity_needs_signature: Option<bool>,
+    /// Whether events by the token that a bot sent, or that carry $ignore, are kept with $is_bot: true.
+    #[arg(long)]
+    pub(crate) flag_bots: Option<bool>,
 }
 
 #[derive(clap::Subcommand, Serialize, Deserialize)]

@@ -170,9 +170,14 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         writer: &writer,
         address: client.address,
         origin: origin.as_deref(),
+        headers: &parts.headers,
         now,
     };
     let judged = aside(is_long, || judge.judge(records));
+    if judged.must_wait {
+        tracing::warn!("a write waits: the identity secret of its project cannot be opened");
+        return try_again(StatusCode::SERVICE_UNAVAILABLE.into_response());
+    }
     if let Err(wait) = app.quotas.take(&judged.loads(&table), now) {
         return over_quota(endpoint, wait);
     }

@@ -4,16 +4,19 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use axum::http::HeaderMap;
 use metastore::{CredentialTable, Leaked, Project};
 use model::{Event, ProfileUpdate, ProjectId, Timestamp, Value};
 use wire::body::Options;
 use wire::dialect::Endpoint;
+use wire::identity::{self, Proof};
 use wire::params::Params;
-use wire::track::{Record, Rejection, Rules};
+use wire::track::{Makes, Record, Rejection, Rules};
 use wire::{engage, json, track};
 
 use crate::app::App;
 use crate::auth::Writer;
+use crate::bots;
 use crate::gate::{self, Load};
 use crate::leaks::{self, Place};
 
@@ -27,6 +30,7 @@ pub(crate) struct Judge<'a> {
     pub address: IpAddr,
     /// The page that sent it, where a browser did.
     pub origin: Option<&'a str>,
+    pub headers: &'a HeaderMap,
     pub now: Timestamp,
 }
 
@@ -38,6 +42,10 @@ pub(crate) struct Judged {
     /// Records that the client is told were taken.
     pub accepted: usize,
     pub rejections: Vec<Rejection>,
+    /// A known user's signature cannot be checked now: nothing is taken, and the client comes back.
+    pub must_wait: bool,
+    /// Whether a bot sent the request, once somebody asked.
+    is_bot: Option<bool>,
     /// Records of the public and their bytes, by project.
     public: HashMap<ProjectId, (u64, u64)>,
 }
@@ -110,13 +118,24 @@ impl Judge<'_> {
                 authenticated: self.writer.authenticated,
                 now: self.now,
                 is_long: self.options.is_long,
+                keeps_ignored: self.keeps_ignored(&record),
             };
             match track::event(index, record, rules, makes) {
                 Record::Good { token, mut item } => {
                     let Some(project) = self.project(index, &token)? else { return Ok(()) };
                     item.authenticated = self.is_authenticated(project.id);
+                    let proof = self.has_identity(project).then(|| Proof::take(&mut item.properties));
                     if !item.authenticated {
+                        if project.token_options.identity_needs_signature {
+                            let sender = makes.sender_id(&token);
+                            let mut users = identity::users_of_event(&item);
+                            users.retain(|user| Some(user) != sender.as_ref());
+                            self.check_identity(index, project, proof, &users, judged)?;
+                        }
                         gate::event(project, self.origin, &mut item).map_err(|why| refused(index, "event", why))?;
+                        if project.token_options.flags_bots {
+                            bots::flag(&mut item, *judged.is_bot.get_or_insert_with(|| bots::is_bot(self.headers)));
+                        }
                         judged.count(project.id, bytes);
                     }
                     judged.events.entry(project.id).or_default().push(item);
@@ -132,9 +151,13 @@ impl Judge<'_> {
                 Record::Good { token, mut item } => {
                     let Some(project) = self.project(index, &token)? else { return Ok(()) };
                     let authenticated = self.is_authenticated(project.id);
+                    let proof = self.has_identity(project).then(|| Proof::take_of_profile(&record, &mut item));
                     if authenticated {
                         item.iter_mut().for_each(|update| update.authenticated = true);
                     } else {
+                        if project.token_options.identity_needs_signature {
+                            self.check_identity(index, project, proof, &identity::users_of_updates(&item), judged)?;
+                        }
                         gate::updates(project, self.origin, &mut item).map_err(|why| refused(index, "$distinct_id", why))?;
                         judged.count(project.id, bytes);
                     }
@@ -145,6 +168,42 @@ impl Judge<'_> {
                 Record::Refused(rejection) => Err(rejection),
             }
         }
+    }
+
+    /// Whether a record that asks to be ignored goes to a project that flags such records of the public instead.
+    fn keeps_ignored(&self, record: &Value) -> bool {
+        let properties = record.as_object().and_then(|record| record.get("properties")).and_then(Value::as_object);
+        if !properties.is_some_and(track::is_ignored) {
+            return false;
+        }
+        let of_token = || self.table.project_of_token(token_in(record)?, self.now);
+        let by_credential = self.writer.project.filter(|_| self.endpoint == Endpoint::Import);
+        let project = by_credential.or_else(of_token).and_then(|project| self.table.projects.get(&project));
+        project.is_some_and(|project| project.token_options.flags_bots && !self.is_authenticated(project.id))
+    }
+
+    fn has_identity(&self, project: &Project) -> bool {
+        self.table.identities.contains_key(&project.id)
+    }
+
+    /// Refuses a record that speaks for known users whom the project's own server did not sign.
+    fn check_identity(
+        &self,
+        index: usize,
+        project: &Project,
+        proof: Option<Proof>,
+        users: &[String],
+        judged: &mut Judged,
+    ) -> Result<(), Rejection> {
+        if users.is_empty() {
+            return Ok(());
+        }
+        let Some(secret) = self.table.identities.get(&project.id).and_then(|identity| identity.secret.as_ref()) else {
+            judged.must_wait = true;
+            return Ok(());
+        };
+        let checked = proof.unwrap_or_default().check(secret.expose(), users, self.now);
+        checked.map_err(|why| refused(index, identity::SIGNATURE, why.text()))
     }
 
     /// Whether the writer proved more than the token, for this project.
@@ -193,7 +252,7 @@ struct Fresh<'a> {
     now: Timestamp,
 }
 
-impl track::Makes for Fresh<'_> {
+impl Makes for Fresh<'_> {
     fn insert_id(&self) -> String {
         let mut bytes = [0u8; 16];
         getrandom::fill(&mut bytes).expect("the operating system has randomness");

@@ -6,6 +6,7 @@ mod app;
 mod app_api;
 mod auth;
 mod backup;
+mod bots;
 mod callers;
 mod cli;
 mod clock;

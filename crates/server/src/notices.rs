@@ -39,6 +39,12 @@ const NOTICES: &[(&str, &[To], &str, &str)] = &[
     ("key revoke", &[To::Admins], "An API key was revoked", "What still uses it is refused from now on."),
     ("key legacy", &[To::Admins], "The legacy signature of an API key was switched", ""),
     (
+        "identity secret create",
+        &[To::Admins],
+        "An identity secret was made",
+        "It signs which user a client may speak for. What was signed with an earlier one is refused from now on.",
+    ),
+    (
         "secret leaked",
         &[To::Admins, To::Named],
         "An API secret was seen where anybody may read it",

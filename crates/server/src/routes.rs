@@ -87,6 +87,8 @@ pub(crate) fn operations() -> Vec<Operation> {
         get("/projects/{project}/callers", Member(Admin), "list_callers", projects::callers, "Who called with what in the last 90 days."),
         get("/projects/{project}/audit", Member(Admin), "list_project_audit", projects::audit, "The project's audit log."),
         post("/projects/{project}/profiles/restore", Member(Admin), "restore_profiles", projects::restore_profiles, "Brings back what the public token took from profiles in the last 30 days.").fresh(),
+        post("/projects/{project}/identity-secret/reveal", Member(Admin), "reveal_identity_secret", projects::reveal_identity_secret, "Shows the secret that signs which user a client may speak for.").fresh(),
+        post("/projects/{project}/identity-secret/rotate", Member(Admin), "rotate_identity_secret", projects::rotate_identity_secret, "Makes another identity secret; the old one ends at once.").fresh(),
         post("/projects/{project}/keys", Member(Admin), "create_key", keys::create, "Makes a further API key.").fresh(),
         patch("/projects/{project}/keys/{key}", Member(Admin), "change_key", keys::change, "Turns a key's legacy signature off, to warn, or on.").fresh(),
         delete("/projects/{project}/keys/{key}", Member(Admin), "revoke_key", keys::revoke, "Ends a key at once.").fresh(),

@@ -199,6 +199,18 @@ impl ServiceAccount {
     }
 }
 
+/// What signs which user a client may speak for. It belongs on your own server: never share it, send it over email or put it into a page.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct IdentitySecret {
+    pub identity_secret: String,
+}
+
+impl From<metastore::Secret> for IdentitySecret {
+    fn from(secret: metastore::Secret) -> Self {
+        Self { identity_secret: secret.expose().to_owned() }
+    }
+}
+
 /// A new service account. Its secret is shown only this once. Never share this secret or send it over email.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct NewServiceAccount {
@@ -467,6 +479,10 @@ pub(crate) struct TokenOptions {
     pub backfill_needs_secret: bool,
     /// Properties that are taken from authenticated imports only.
     pub authenticated_properties: Vec<String>,
+    /// Take records of known users by the token alone only with `$identity_signature`.
+    pub identity_needs_signature: bool,
+    /// Flag events of bots, and those with `$ignore`, with `$is_bot: true`.
+    pub flag_bots: bool,
 }
 
 impl From<metastore::TokenOptions> for TokenOptions {
@@ -480,6 +496,8 @@ impl From<metastore::TokenOptions> for TokenOptions {
             deletes_need_secret: options.deletes_need_secret,
             backfill_needs_secret: options.backfill_needs_secret,
             authenticated_properties: options.authenticated_properties,
+            identity_needs_signature: options.identity_needs_signature,
+            flag_bots: options.flags_bots,
         }
     }
 }
@@ -498,6 +516,8 @@ impl TryFrom<TokenOptions> for metastore::TokenOptions {
             deletes_need_secret: options.deletes_need_secret,
             backfill_needs_secret: options.backfill_needs_secret,
             authenticated_properties: options.authenticated_properties,
+            identity_needs_signature: options.identity_needs_signature,
+            flags_bots: options.flag_bots,
         })
     }
 }

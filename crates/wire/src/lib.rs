@@ -8,6 +8,7 @@ pub mod engage;
 pub mod error;
 pub mod export;
 pub mod expression;
+pub mod identity;
 pub mod json;
 pub mod params;
 pub mod profiles;

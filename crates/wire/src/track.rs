@@ -52,12 +52,14 @@ pub struct Rules {
     pub now: Timestamp,
     /// Records are measured: one of them may be too long.
     pub is_long: bool,
+    /// Records with `$ignore` are read rather than dropped.
+    pub keeps_ignored: bool,
 }
 
 const TEXT_CHARS_MAX: usize = 255;
 const PROPERTIES_MAX: usize = 255;
 const NESTING_MAX: usize = 10;
-const DEVICE: &str = "$device:";
+pub(crate) const DEVICE: &str = "$device:";
 /// How far a client's clock may be ahead.
 const AHEAD_MAX_MS: i64 = 3_600_000;
 const TRACK_AGE_MAX_MS: i64 = 5 * 24 * 3_600_000;
@@ -85,6 +87,15 @@ const BAD_IDS: &[&str] = &[
 pub fn is_identity_verb(record: &Value) -> bool {
     let Value::Object(record) = record else { return false };
     matches!(record.get("event").and_then(Value::as_str), Some("$identify" | "$create_alias" | "$merge"))
+}
+
+/// Whether properties ask for their event to be ignored.
+pub fn is_ignored(properties: &Properties) -> bool {
+    match properties.get("$ignore") {
+        Some(Value::Bool(asks)) => *asks,
+        Some(Value::String(text)) => !text.is_empty(),
+        _ => false,
+    }
 }
 
 /// What the server makes for events that do not bring it.
@@ -134,9 +145,7 @@ pub fn event(index: usize, record: Value, rules: Rules, makes: &dyn Makes) -> Re
     if token.is_empty() && !rules.credentialed {
         return refuse(&insert_id, "properties.token", "must not be missing", "token, missing or empty");
     }
-    let ignored = matches!(sent.get("$ignore"), Some(Value::Bool(true)))
-        || sent.get("$ignore").and_then(Value::as_str).is_some_and(|text| !text.is_empty());
-    if ignored || name == "mp_page_view" {
+    if is_ignored(&sent) && !rules.keeps_ignored || name == "mp_page_view" {
         return Record::Dropped;
     }
     // On `/track` a strict request is judged by what its events bring: they need neither a time nor an id of their own.

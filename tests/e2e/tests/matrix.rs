@@ -140,7 +140,7 @@ fn t2_t3_roles_by_operations_by_projects() {
         }
         assert!(line.contains("(anyone)") || !allowed("nobody"), "{line}");
         assert!(!line.contains("(owner)") || !(allowed("admin") || allowed("operator")), "{line}");
-        assert!(!line.contains("(operator)") || !allowed("owner") && allowed("operator"), "{line}");
+        assert!(!line.contains("(operator)") || (!allowed("owner") && allowed("operator")), "{line}");
     }
     lines.push(String::new());
     expect_file!["expected/roles.txt"].assert_eq(&lines.join("\n"));

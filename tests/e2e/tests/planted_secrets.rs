@@ -202,6 +202,10 @@ fn plant(server: &TestServer) -> Vec<Planted> {
     }
     let revealed = run(server, &["key", "reveal", "--project", "5", "--as", OWNER], "");
     keep("a revealed API secret", field(&revealed, "api_secret"), field(&revealed, "api_key"));
+    for rotate in [&[][..], &["--rotate"]] {
+        let shown = run(server, &[&["project", "identity-secret"][..], &on, rotate].concat(), "");
+        keep("an identity secret, which may be rotated", field(&shown, "identity_secret"), String::new());
+    }
     for (number, imported) in ["", "", "imported-Service/secret+1234567890=", "s3rvice{\"account\",\"json\"}"].iter().enumerate() {
         let user = format!("sa{number}");
         let make = ["service-account", "create", "--name", "s", "--role", "admin", "--username", &user];

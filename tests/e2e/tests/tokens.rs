@@ -302,6 +302,202 @@ fn p7_other_origins_are_flagged_or_refused() {
     assert_eq!(export(&server).len(), 6);
 }
 
+/// P8: where a project asks for it, the token speaks for a known user only with a signature of the project's own server.
+#[test]
+fn p8_a_known_user_is_signed_or_refused() {
+    let mut server = TestServer::start();
+    let secret_of = |server: &TestServer, more: &[&str]| {
+        let shown = server.cli(&[&on(&["project", "identity-secret"])[..], more].concat(), "");
+        serde_json::from_str::<Value>(&shown).unwrap()["identity_secret"].as_str().unwrap().to_owned()
+    };
+    let track = |server: &TestServer, name: &str, properties: Value, header: Option<&str>| {
+        let mut event = serde_json::json!([{"event": name, "properties": {"token": "test_token"}}]);
+        event[0]["properties"].as_object_mut().unwrap().extend(properties.as_object().unwrap().clone());
+        let body = post(&format!("{}/track?verbose=1", server.base), &event.to_string(), header).1;
+        serde_json::from_str::<Value>(&body).unwrap_or_else(|_| panic!("{body}"))["error"].as_str().unwrap_or("").to_owned()
+    };
+    let engage = |server: &TestServer, record: Value| {
+        let mut profile = serde_json::json!({"$token": "test_token"});
+        profile.as_object_mut().unwrap().extend(record.as_object().unwrap().clone());
+        post(&format!("{}/engage", server.base), &serde_json::json!([profile]).to_string(), None).1
+    };
+    let signed = |secret: &str, user: &str, at: u64, more: Value| {
+        let signature = wire::identity::sign(secret, user, at as i64);
+        let mut properties = serde_json::json!({"$identity_signature": signature, "$identity_signed_at": at});
+        properties.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        properties
+    };
+    let alice = || serde_json::json!({"distinct_id": "alice", "$user_id": "alice"});
+    assert_eq!(track(&server, "before", alice(), None), "", "off by default");
+    server.cli(&on(&["project", "set", "--identity-needs-signature", "true"]), "");
+    let secret = secret_of(&server, &[]);
+    assert_eq!(secret, secret_of(&server, &[]));
+    let missing = "this project takes known users with `$identity_signature` and `$identity_signed_at` only";
+    let wrong = "`$identity_signature` does not fit";
+    let away = "`$identity_signed_at` is more than 5 minutes away";
+    // Whoever is nobody in particular passes: a device, with and without its prefix as older SDKs send it, and who sends no id at all.
+    let device = serde_json::json!({"distinct_id": "$device:d1", "$device_id": "d1"});
+    let old_device = serde_json::json!({"distinct_id": "d2", "$device_id": "d2"});
+    for anonymous in [device.clone(), old_device, serde_json::json!({"distinct_id": "alice", "$device_id": "d3"}), serde_json::json!({})] {
+        assert_eq!(track(&server, "anonymous", anonymous.clone(), None), "", "{anonymous}");
+    }
+    let by_address = r#"[{"event":"anonymous","properties":{"token":"test_token"}}]"#;
+    assert_eq!(post(&format!("{}/track?ip=1", server.base), by_address, None).1, "1", "a hash of the sender's address is no user");
+    // A known user needs a signature, however the record names them.
+    for known in [
+        alice(),
+        serde_json::json!({"distinct_id": "alice"}),
+        serde_json::json!({"$user_id": "alice", "distinct_id": "$device:d1", "$device_id": "d1"}),
+        serde_json::json!({"distinct_id": "alice", "$user_id": ""}),
+        serde_json::json!({"distinct_id": 42}),
+    ] {
+        assert_eq!(track(&server, "forged", known.clone(), None), missing, "{known}");
+    }
+    let identify = serde_json::json!({"$identified_id": "alice", "$anon_distinct_id": "$device:d1", "distinct_id": "$device:d1"});
+    assert_eq!(track(&server, "$identify", identify, None), missing);
+    assert_eq!(
+        post(&format!("{}/track", server.base), r#"[{"event":"forged","properties":{"token":"test_token","distinct_id":"alice"}}]"#, None),
+        (200, "0".to_owned())
+    );
+    for (signer, at, said) in [
+        (secret.as_str(), now(), ""),
+        (&secret, now() - 290, ""),
+        (&secret, now() + 290, ""),
+        (&secret, now() - 310, away),
+        (&secret, now() + 310, away),
+        ("slci_another", now(), wrong),
+    ] {
+        let name = if said.is_empty() { "signed" } else { "forged" };
+        assert_eq!(track(&server, name, signed(signer, "alice", at, alice()), None), said, "{at}");
+    }
+    assert_eq!(track(&server, "forged", signed(&secret, "bob", now(), alice()), None), wrong);
+    let mut late = signed(&secret, "alice", now() - 400, alice());
+    late["$identity_signed_at"] = now().into();
+    assert_eq!(track(&server, "forged", late, None), wrong);
+    // The flow of an SDK: super properties go with every event, a device's too, and with the `$identify` between both.
+    assert_eq!(track(&server, "signed", signed(&secret, "alice", now(), device), None), "");
+    let identify = serde_json::json!({"$user_id": "alice", "$device_id": "d1", "distinct_id": "alice", "$anon_distinct_id": "$device:d1"});
+    assert_eq!(track(&server, "$identify", signed(&secret, "alice", now(), identify), None), "");
+    // A secret proves more than a signature does.
+    assert_eq!(track(&server, "proven", alice(), Some(&basic("test_secret", ""))), "");
+    assert_eq!(track(&server, "proven", signed("wrong", "bob", 1, alice()), Some(&basic("test_secret", ""))), "");
+    let import = r#"[{"event":"imported","properties":{"time":1577836800,"distinct_id":"alice","$insert_id":"a"}}]"#;
+    let (status, body) = post(&format!("{}/import?strict=1", server.base), import, Some(&basic("test_token", "")));
+    assert!(status == 400 && body.contains(missing), "{body}");
+    assert_eq!(post(&format!("{}/import?strict=1", server.base), import, Some(&basic("test_secret", ""))).0, 200);
+    let events = export(&server);
+    let count = |name: &str| events.iter().filter(|event| event["event"] == name).count();
+    let counts = ["before", "anonymous", "forged", "signed", "$identify", "proven", "imported"].map(count);
+    assert_eq!(counts, [1, 5, 0, 4, 1, 2, 1]);
+    assert!(events.iter().all(|event| !event.to_string().contains("$identity_s")), "no signature is stored");
+    // Profiles: beside `$token`, or among what is set where an SDK lets nothing in there. A group is no user.
+    let set = |id: &str, properties: Value| serde_json::json!({"$distinct_id": id, "$set": properties});
+    assert_eq!(engage(&server, set("alice", serde_json::json!({"a": 1}))), "0");
+    assert_eq!(engage(&server, serde_json::json!({"$distinct_id": "alice", "$device_id": "d1", "$delete": ""})), "0");
+    assert_eq!(engage(&server, set("$device:d1", serde_json::json!({"a": 1}))), "1");
+    assert_eq!(engage(&server, set("alice", signed(&secret, "alice", now(), serde_json::json!({"a": 2})))), "1");
+    assert_eq!(engage(&server, signed(&secret, "alice", now(), set("alice", serde_json::json!({"b": 3})))), "1");
+    assert_eq!(engage(&server, signed(&secret, "bob", now(), set("alice", serde_json::json!({"b": 4})))), "0");
+    let group = r#"[{"$token":"test_token","$group_key":"g","$group_id":"alice","$set":{"a":1}}]"#;
+    assert_eq!(post(&format!("{}/groups", server.base), group, None).1, "1");
+    let alices = profiles(&server).into_iter().find(|row| row["$distinct_id"] == "alice").unwrap()["$properties"].clone();
+    assert_eq!((&alices["a"], &alices["b"], alices.get("$identity_signature")), (&Value::from(2), &Value::from(3), None));
+    // The secret in the open is a leak like any other.
+    assert_eq!(
+        track(&server, "E", serde_json::json!({"distinct_id": "$device:d", "p": secret}), None),
+        "an API secret stands in a property"
+    );
+    mail_with(&server, &["To: o@example.com", "identity secret in a property"]);
+    assert!(!server.log().contains(&secret));
+    // Another one ends the old one at once; the wrapping key may change below it; who manages over HTTP gets it with a fresh proof.
+    let other = secret_of(&server, &["--rotate"]);
+    server.cli(&["kek", "rotate"], "");
+    assert_eq!(track(&server, "E", signed(&secret, "alice", now(), alice()), None), wrong);
+    assert_eq!(track(&server, "E", signed(&other, "alice", now(), alice()), None), "");
+    server.crash_and_restart();
+    assert_eq!(track(&server, "E", signed(&other, "alice", now(), alice()), None), "");
+    let mut owner = e2e::Browser::signed_in(&server, "o@example.com", "correct horse");
+    let shown = owner.call("POST", "/projects/1/identity-secret/reveal", None);
+    assert_eq!((shown.0, shown.1["identity_secret"].as_str()), (200, Some(other.as_str())));
+    let rotated = owner.call("POST", "/projects/1/identity-secret/rotate", None).1["identity_secret"].as_str().unwrap().to_owned();
+    assert_eq!(track(&server, "E", signed(&other, "alice", now(), alice()), None), wrong);
+    assert_eq!(track(&server, "E", signed(&rotated, "alice", now(), alice()), None), "");
+    // Without the key file nobody can tell: known users come back later, all others go on.
+    server.kill();
+    let key = server.data().with_extension("key");
+    std::fs::rename(&key, key.with_extension("away")).unwrap();
+    server.restart();
+    let event = r#"[{"event":"E","properties":{"token":"test_token","distinct_id":"alice"}}]"#;
+    assert_eq!(post(&format!("{}/track", server.base), event, None).0, 503);
+    assert_eq!(post(&format!("{}/track", server.base), &event.replace("alice", "$device:d"), None).1, "1");
+}
+
+/// P9: what a bot sends is flagged where the project asks for it, stored, exported and left out by a filter; it is never dropped.
+#[test]
+fn p9_bots_are_flagged_and_kept() {
+    let server = TestServer::start();
+    let person = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36";
+    let bot = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";
+    let send = |id: &str, user_agent: &str, more: &str, header: Option<&str>| {
+        let event = format!(
+            r#"[{{"event":"E","properties":{{"token":"test_token","distinct_id":"u","time":{},"$insert_id":"{id}"{more}}}}}]"#,
+            now()
+        );
+        let request = agent().post(format!("{}/track", server.base)).header("user-agent", user_agent);
+        let request = header.into_iter().fold(request, |request, value| request.header("authorization", value));
+        assert_eq!(request.send(event).unwrap().body_mut().read_to_string().unwrap(), "1");
+    };
+    let flags = || -> std::collections::BTreeMap<String, Value> {
+        let flag = |event: Value| {
+            (
+                event["properties"]["$insert_id"].as_str().unwrap().to_owned(),
+                event["properties"].get("$is_bot").cloned().unwrap_or_default(),
+            )
+        };
+        export(&server).into_iter().map(flag).collect()
+    };
+    let ignore = r#","$ignore":true"#;
+    let secret = basic("test_secret", "");
+    send("off-bot", bot, "", None);
+    send("off-ignored", person, ignore, None);
+    assert_eq!(flags(), [("off-bot".to_owned(), Value::Null)].into(), "off by default: as the original does");
+    server.cli(&on(&["project", "set", "--flag-bots", "true"]), "");
+    send("person", person, "", None);
+    send("bot", bot, "", None);
+    send("bot-denies", bot, r#","$is_bot":false"#, None);
+    send("headless", &person.replace("Chrome/", "HeadlessChrome/"), "", None);
+    send("library", "python-requests/2.32.3", "", None);
+    send("ignored", person, ignore, None);
+    send("ignored-by-word", person, r#","$ignore":"yes""#, None);
+    send("not-ignored", person, r#","$ignore":"""#, None);
+    send("page-says-so", person, r#","$is_bot":true"#, None);
+    send("proven", bot, "", Some(&secret));
+    send("proven-ignored", person, ignore, Some(&secret));
+    let flagged = ["bot", "bot-denies", "headless", "ignored", "ignored-by-word", "page-says-so"];
+    let others = ["off-bot", "person", "library", "not-ignored", "proven"];
+    let all = flagged.iter().map(|id| (*id, true.into())).chain(others.iter().map(|id| (*id, Value::Null)));
+    assert_eq!(flags(), all.map(|(id, flag)| (id.to_owned(), flag)).collect());
+    // Left out, or looked at, by a filter.
+    let today = std::process::Command::new("date").args(["-u", "+%F"]).output().unwrap().stdout;
+    let today = String::from_utf8(today).unwrap();
+    let count = |filter: &str| {
+        let path = format!("/api/2.0/export?from_date=2020-01-01&to_date={}&where={}", today.trim(), wire::params::encode(filter));
+        get(&format!("{}{path}", server.base), Some(&secret)).1.lines().count()
+    };
+    assert_eq!(count(r#"not properties["$is_bot"]"#), others.len());
+    assert_eq!(count(r#"properties["$is_bot"]"#), flagged.len());
+    let day = today.trim();
+    let report = format!(
+        "/api/2.0/segmentation?event=E&from_date={day}&to_date={day}&type=general&unit=day&where=not%20properties%5B%22%24is_bot%22%5D"
+    );
+    let body = get(&format!("{}{report}", server.base), Some(&secret)).1;
+    assert!(body.contains(&format!("\"{day}\": {}", others.len())), "{body}");
+    server.cli(&on(&["project", "set", "--flag-bots", "false"]), "");
+    send("off-again", bot, "", None);
+    send("off-again-ignored", person, ignore, None);
+    assert_eq!(flags().len(), flagged.len() + others.len() + 1);
+}
+
 /// P13: each event of a batch is let in by its own token, and an import is the authenticated project's.
 #[test]
 fn p13_each_event_goes_where_its_token_says() {

@@ -76,6 +76,11 @@ ALTER TABLE projects ADD COLUMN enforces_origins BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE projects ADD COLUMN deletes_need_secret BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE projects ADD COLUMN backfill_needs_secret BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE projects ADD COLUMN authenticated_properties TEXT NOT NULL DEFAULT '';
+ALTER TABLE projects ADD COLUMN identity_needs_signature BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE projects ADD COLUMN flags_bots BIGINT NOT NULL DEFAULT 0;
+-- The identity secret under the project's data key, and its hash, by which it is found where it leaked and kept dead once it was replaced.
+ALTER TABLE projects ADD COLUMN identity_sealed BLOB;
+ALTER TABLE projects ADD COLUMN identity_sha256 BLOB;
 
 -- How long a secret is that no scanner recognises; 0 for one with prefix and checksum. So leaks of imported ones are found too.
 ALTER TABLE keys ADD COLUMN secret_chars BIGINT NOT NULL DEFAULT 0;

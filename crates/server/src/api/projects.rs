@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ApiError, Call, Nothing};
-use crate::views::{AuditRow, Caller, DONE, Done, Key, KeyPair, NewProject, Project, RoleName, TokenOptions, Transfer};
+use crate::views::{AuditRow, Caller, DONE, Done, IdentitySecret, Key, KeyPair, NewProject, Project, RoleName, TokenOptions, Transfer};
 
 /// A project with what the account is there and whom to ask.
 #[derive(Serialize, JsonSchema)]
@@ -104,6 +104,18 @@ pub(crate) fn change(call: &Call, asked: Settings) -> Result<Done, ApiError> {
     };
     call.app.metastore.change_project(call.project()?, &change, &call.by)?;
     Ok(DONE)
+}
+
+/// Shows the identity secret, which is made where there is none; the audit log notes it.
+pub(crate) fn reveal_identity_secret(call: &Call, _: Nothing) -> Result<IdentitySecret, ApiError> {
+    let secret = call.app.metastore.identity_secret(call.project()?, &call.by)?;
+    call.applied(secret.into())
+}
+
+/// Puts another identity secret in the place of the old one, which ends at once.
+pub(crate) fn rotate_identity_secret(call: &Call, _: Nothing) -> Result<IdentitySecret, ApiError> {
+    let secret = call.app.metastore.rotate_identity_secret(call.project()?, &call.by)?;
+    call.applied(secret.into())
 }
 
 /// The project's name, typed by whoever means it.
