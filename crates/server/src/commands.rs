@@ -253,6 +253,7 @@ pub(crate) enum Key {
         signature_lifetime: String,
         /// A secret of 32 hex digits, which no leak scanner recognises, for scripts that take nothing else.
         #[arg(long)]
+        #[serde(default)]
         classic: bool,
     },
     /// List a project's keys, the dead ones too.
@@ -555,12 +556,14 @@ pub(crate) struct ProjectCreate {
     pub(crate) api_secret: Option<String>,
     /// Read the API secret to keep from elsewhere from standard input, so that no list of processes shows it.
     #[arg(long, conflicts_with = "api_secret")]
+    #[serde(default)]
     pub(crate) api_secret_stdin: bool,
     /// The longest that a signed URL may live: hours, or `none` for as long as its `expire` says [default: 24].
     #[arg(long, value_name = "HOURS")]
     pub(crate) signature_lifetime: Option<String>,
     /// An API secret of 32 hex digits, which no leak scanner recognises, for scripts that take nothing else.
     #[arg(long)]
+    #[serde(default)]
     pub(crate) classic: bool,
     /// Take values under 32 characters, which can be guessed, on a server beyond loopback too.
     #[arg(long)]

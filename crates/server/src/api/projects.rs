@@ -109,13 +109,13 @@ pub(crate) fn change(call: &Call, asked: Settings) -> Result<Done, ApiError> {
 /// Shows the identity secret, which is made where there is none; the audit log notes it.
 pub(crate) fn reveal_identity_secret(call: &Call, _: Nothing) -> Result<IdentitySecret, ApiError> {
     let secret = call.app.metastore.identity_secret(call.project()?, &call.by)?;
-    call.applied(secret.into())
+    Ok(secret.into())
 }
 
 /// Puts another identity secret in the place of the old one, which ends at once.
 pub(crate) fn rotate_identity_secret(call: &Call, _: Nothing) -> Result<IdentitySecret, ApiError> {
     let secret = call.app.metastore.rotate_identity_secret(call.project()?, &call.by)?;
-    call.applied(secret.into())
+    Ok(secret.into())
 }
 
 /// The project's name, typed by whoever means it.
