@@ -52,6 +52,8 @@ pub(crate) enum Who {
 pub(crate) struct Needs {
     /// A password or second factor of the last five minutes, in a browser's session: no bearer token will do.
     pub fresh_proof: bool,
+    /// A browser's session, because it is about one.
+    pub session: bool,
     /// The work of hashing a password, which few may ask for at a time.
     pub hashing: bool,
 }
@@ -104,6 +106,12 @@ impl Operation {
     /// The same for whoever proved within five minutes who it is.
     pub(crate) fn fresh(mut self) -> Self {
         self.needs.fresh_proof = true;
+        self
+    }
+
+    /// The same for whoever signed in: no bearer token will do.
+    pub(crate) fn session(mut self) -> Self {
+        self.needs.session = true;
         self
     }
 
@@ -206,11 +214,6 @@ impl Call {
     /// A word in the path.
     pub(crate) fn text(&self, name: &str) -> &str {
         self.path.get(name).map_or("", String::as_str)
-    }
-
-    /// Refuses a call without a fresh proof, for what only some calls of an operation need.
-    pub(crate) fn require_fresh(&self) -> Result<(), ApiError> {
-        if self.session.as_ref().is_some_and(|session| session.is_fresh(self.now)) { Ok(()) } else { Err(ApiError::not_fresh()) }
     }
 
     /// Gives the browser a cookie.
@@ -502,6 +505,9 @@ fn permit(
             }
         }
     };
+    if operation.needs.session && caller.session.is_none() {
+        return Err(ApiError::not_signed_in());
+    }
     if operation.needs.fresh_proof && !caller.session.as_ref().is_some_and(|session| session.is_fresh(now)) {
         return Err(ApiError::not_fresh());
     }

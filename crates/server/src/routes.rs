@@ -57,8 +57,8 @@ pub(crate) fn operations() -> Vec<Operation> {
         post("/invitations/accept", Anyone, "accept_invitation", members::accept_invitation, "Accepts an invitation, with a new account where there is none.").hashing(),
         // Whoever signed in.
         get("/session", Account, "show_session", session::show, "Who is signed in."),
-        delete("/session", Account, "sign_out", session::sign_out, "Signs out."),
-        post("/session/proof", Account, "prove", session::prove, "Takes a fresh proof of who is there; it holds for five minutes.").hashing(),
+        delete("/session", Account, "sign_out", session::sign_out, "Signs out.").session(),
+        post("/session/proof", Account, "prove", session::prove, "Takes a fresh proof of who is there; it holds for five minutes.").hashing().session(),
         get("/sessions", Account, "list_sessions", session::list, "The live sessions of the account."),
         delete("/sessions", Account, "end_other_sessions", session::end_others, "Ends every other session of the account.").fresh(),
         delete("/sessions/{session}", Account, "end_session", session::end, "Ends a session of the account."),
@@ -84,6 +84,8 @@ pub(crate) fn operations() -> Vec<Operation> {
         delete("/projects/{project}/members/{account}", Member(Consumer), "remove_member", members::remove, "Ends a membership: one's own, or as an admin another's.").fresh(),
         // Admins of the project.
         patch("/projects/{project}", Member(Admin), "change_project", projects::change, "Changes a project's settings."),
+        put("/projects/{project}/token-options", Member(Admin), "set_token_options", projects::set_token_options, "Says what the project's token may bring; replaces all of it.").fresh(),
+        put("/projects/{project}/require-tls", Member(Admin), "require_tls", projects::require_tls, "Refuses secrets over plain HTTP, or takes them again.").fresh(),
         get("/projects/{project}/callers", Member(Admin), "list_callers", projects::callers, "Who called with what in the last 90 days."),
         get("/projects/{project}/audit", Member(Admin), "list_project_audit", projects::audit, "The project's audit log."),
         post("/projects/{project}/profiles/restore", Member(Admin), "restore_profiles", projects::restore_profiles, "Brings back what the public token took from profiles in the last 30 days.").fresh(),

@@ -428,15 +428,18 @@ fn what_weakens_a_project_takes_a_fresh_proof_and_tls_where_it_is_asked_for() {
     let mut script = Browser::new(&server);
     let headers = [("authorization", bearer.as_str())];
     ok(script.call_with("PATCH", "/projects/1", Some(&json!({ "name": "P" })), &headers));
-    for change in [json!({ "require_tls": false }), json!({ "token_options": {} })] {
-        refused(script.call_with("PATCH", "/projects/1", Some(&change), &headers), 403, "fresh_proof_needed");
+    for (path, change) in [("require-tls", json!({ "require_tls": false })), ("token-options", json!({}))] {
+        refused(script.call_with("PUT", &format!("/projects/1/{path}"), Some(&change), &headers), 403, "fresh_proof_needed");
     }
+    ok(browser.call("PUT", "/projects/1/token-options", Some(&json!({ "events_per_second_max": 5, "origins": ["https://shop.example"] }))));
+    assert_eq!(ok(browser.call("GET", "/projects/1", None))["token_options"]["origins"], json!(["https://shop.example"]));
     refused(script.call_with("DELETE", "/projects/1/members/1", None, &headers), 403, "fresh_proof_needed");
     account(&server, "b@example.com");
     server.cli(&["project", "create", "--owner", "b@example.com", "--name", "Second"], "");
     let mut b = Browser::signed_in(&server, "b@example.com", PASSWORD);
-    refused(b.call("PATCH", "/projects/2", Some(&json!({ "organization_id": 77 }))), 403, "not_operator");
-    ok(browser.call("PATCH", "/projects/1", Some(&json!({ "require_tls": true }))));
+    refused(b.call("PATCH", "/projects/2", Some(&json!({ "organization_id": 77 }))), 400, "invalid");
+    assert!(server.commands().run(&["project", "set", "--project", "2", "--as", "b@example.com", "--organization-id", "77"], "").is_none());
+    ok(browser.call("PUT", "/projects/1/require-tls", Some(&json!({ "require_tls": true }))));
     ok(browser.call("GET", "/projects/1", None));
     let plain = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "http")];
     refused(browser.call_with("POST", "/projects/1/keys/test_key/reveal", None, &plain), 403, "tls_needed");
@@ -530,7 +533,8 @@ fn t33_the_first_account_takes_the_code_and_is_made_once() {
     // What an owner finds in settings: names, zone, week, archive.
     server.cli(&["project", "create", "--owner", "o@example.com", "--name", "Shop"], "");
     let mut browser = owner(&server);
-    let change = json!({ "name": "Shop 2", "timezone": "Europe/Berlin", "week_start": "sunday", "organization_id": 7 });
+    let change = json!({ "name": "Shop 2", "timezone": "Europe/Berlin", "week_start": "sunday" });
+    server.cli(&["project", "set", "--project", "1", "--organization-id", "7"], "");
     ok(browser.call("PATCH", "/projects/1", Some(&change)));
     ok(browser.call("PUT", "/organizations/7", Some(&json!({ "name": "ACME" }))));
     let shown = ok(browser.call("GET", "/projects/1", None));

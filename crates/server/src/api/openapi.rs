@@ -12,14 +12,18 @@ use crate::routes;
 pub(crate) fn document() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into());
     let mut schemas = SchemaGenerator::new(settings);
-    let error = schemas.subschema_for::<ErrorBody>();
+    // What is answered is always there, be it null; what is asked for may be left out.
+    let answers = SchemaSettings::draft2020_12().for_serialize().with(|settings| settings.definitions_path = "/components/schemas".into());
+    let mut answers = SchemaGenerator::new(answers);
+    let error = answers.subschema_for::<ErrorBody>();
     let mut paths: Map<String, Value> = Map::new();
     for operation in routes::operations() {
-        let described = describe(&operation, &mut schemas, &error);
+        let described = describe(&operation, &mut schemas, &mut answers, &error);
         let methods = paths.entry(operation.path).or_insert_with(|| json!({}));
         methods[operation.method.as_str().to_ascii_lowercase()] = described;
     }
-    let definitions = schemas.take_definitions(true);
+    let mut definitions = schemas.take_definitions(true);
+    definitions.extend(answers.take_definitions(true));
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -51,12 +55,12 @@ fn policy(who: Who) -> String {
     }
 }
 
-fn describe(operation: &Operation, schemas: &mut SchemaGenerator, error: &schemars::Schema) -> Value {
-    let answer = (operation.response)(schemas);
+fn describe(operation: &Operation, schemas: &mut SchemaGenerator, answers: &mut SchemaGenerator, error: &schemars::Schema) -> Value {
+    let answer = (operation.response)(answers);
     let refusal = json!({ "description": "Refused.", "content": { "application/json": { "schema": error } } });
     let names = operation.path.split(['{', '}']).skip(1).step_by(2);
     let mut parameters: Vec<Value> =
-        names.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } })).collect();
+        names.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": kind(name) } })).collect();
     let request = (operation.request)(schemas);
     let mut described = json!({
         "operationId": operation.id,
@@ -68,8 +72,9 @@ fn describe(operation: &Operation, schemas: &mut SchemaGenerator, error: &schema
             "default": refusal,
         },
     });
-    described["security"] = match (operation.who, operation.needs.fresh_proof) {
-        (Who::Anyone, _) => json!([]),
+    described["security"] = match (operation.who, operation.needs.fresh_proof || operation.needs.session) {
+        // What an existing account does here too, it does signed in.
+        (Who::Anyone, _) => json!([{}, { "session": [] }, { "bearer": [] }]),
         (_, true) => json!([{ "session": [] }]),
         (_, false) => json!([{ "session": [] }, { "bearer": [] }]),
     };
@@ -79,12 +84,18 @@ fn describe(operation: &Operation, schemas: &mut SchemaGenerator, error: &schema
         parameters
             .extend(fields.into_iter().map(|(name, schema)| json!({ "name": name, "in": "query", "required": false, "schema": schema })));
     } else if !fields.is_empty() {
-        described["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": request } } });
+        let is_needed = schema.get("required").and_then(Value::as_array).is_some_and(|names| !names.is_empty());
+        described["requestBody"] = json!({ "required": is_needed, "content": { "application/json": { "schema": request } } });
     }
     if !parameters.is_empty() {
         described["parameters"] = Value::Array(parameters);
     }
     described
+}
+
+/// What a name in a path is: an id, but for what has names.
+fn kind(name: &str) -> &'static str {
+    if ["key", "username"].contains(&name) { "string" } else { "integer" }
 }
 
 /// What a schema refers to.

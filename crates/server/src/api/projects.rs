@@ -74,34 +74,44 @@ pub(crate) fn create(call: &Call, asked: ProjectAsked) -> Result<NewProject, Api
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
     name: Option<String>,
-    organization_id: Option<i64>,
     /// IANA name.
     timezone: Option<String>,
     /// monday or sunday.
     week_start: Option<String>,
-    /// Refuse secrets over plain HTTP.
-    require_tls: Option<bool>,
-    /// All of them: what is absent in here is unlimited and off.
-    token_options: Option<TokenOptions>,
 }
 
 /// Changes a project's settings.
 pub(crate) fn change(call: &Call, asked: Settings) -> Result<Done, ApiError> {
-    // What weakens or moves a project takes more than a name does.
-    if asked.require_tls.is_some() || asked.token_options.is_some() || asked.organization_id.is_some() {
-        call.require_fresh()?;
-    }
     let week_start = |word: String| {
         WeekStart::parse(&word).ok_or_else(|| ApiError::invalid(format!("a week starts on monday or sunday, not on `{word}`")))
     };
     let change = ProjectChange {
         name: asked.name,
-        organization_id: asked.organization_id,
         timezone: asked.timezone,
         week_start: asked.week_start.map(week_start).transpose()?,
-        requires_tls: asked.require_tls,
-        token_options: asked.token_options.map(metastore::TokenOptions::try_from).transpose()?,
+        ..ProjectChange::default()
     };
+    call.app.metastore.change_project(call.project()?, &change, &call.by)?;
+    Ok(DONE)
+}
+
+/// Puts these options in the place of all that the project's token has: what is absent is unlimited and off.
+pub(crate) fn set_token_options(call: &Call, asked: TokenOptions) -> Result<Done, ApiError> {
+    let change = ProjectChange { token_options: Some(asked.try_into()?), ..ProjectChange::default() };
+    call.app.metastore.change_project(call.project()?, &change, &call.by)?;
+    Ok(DONE)
+}
+
+/// Whether secrets are refused over plain HTTP.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsRequirement {
+    require_tls: bool,
+}
+
+/// Refuses secrets over plain HTTP, or takes them again.
+pub(crate) fn require_tls(call: &Call, asked: TlsRequirement) -> Result<Done, ApiError> {
+    let change = ProjectChange { requires_tls: Some(asked.require_tls), ..ProjectChange::default() };
     call.app.metastore.change_project(call.project()?, &change, &call.by)?;
     Ok(DONE)
 }
