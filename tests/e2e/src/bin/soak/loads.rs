@@ -12,18 +12,12 @@ use crate::{OTHER_TOKEN, OWNER, QUOTA, every, percentile, sorted, taken};
 type Load = fn(&TestServer, &AtomicBool) -> String;
 
 /// Every load with its name, in the order in which they run.
-pub(crate) const ALL: [(&str, Load); 6] = [
-    ("beside nobody", nobody),
+pub(crate) const ALL: [(&str, Load); 4] = [
     ("resets of another project's credentials", resets),
     ("another project's token at ten times its quota", flood),
     ("8 guessers of passwords", guessers),
     ("500 slow sockets", slow_sockets),
-    ("beside nobody again", nobody),
 ];
-
-fn nobody(_: &TestServer, _: &AtomicBool) -> String {
-    String::new()
-}
 
 fn resets(server: &TestServer, over: &AtomicBool) -> String {
     let command = serde_json::json!({"credentials": {"reset": {"project": 2, "account": OWNER}}});

@@ -1,10 +1,10 @@
 //! `make soak`: what honest clients notice while others attack, on loopback, in one run.
 //!
-//! Honest clients send single events, ask a report and ask a signed read, at a steady pace: beside nobody, then beside each load, then beside
-//! nobody again. Every row says how it compares with the first of its kind. The loads run on the machine of the server, so a ratio says what
-//! both cost together. Nothing is asserted about time. The exit is not 0 where something of the honest was not stored or not answered, an old
-//! secret succeeded, or an export went on. `SOAK_SECONDS` (30) per load, `SOAK_EVENTS` (200,000) stored before, `SOAK_RESETS` (200),
-//! `SOAK_EXPORTS` (20).
+//! Honest clients send single events, ask a report and ask a signed read, at a steady pace, beside each load, and beside nobody before and
+//! after it: a ratio compares with both, so that what else the machine does counts little. The loads run on the machine of the server, so a
+//! ratio says what both cost together. Nothing is asserted about time. The exit is not 0 where something of the honest was not stored or not
+//! answered, an old secret succeeded, or an export went on. `SOAK_SECONDS` (30) per load, `SOAK_EVENTS` (200,000) stored before,
+//! `SOAK_RESETS` (200), `SOAK_EXPORTS` (20).
 
 mod loads;
 mod revocation;
@@ -31,35 +31,40 @@ fn main() -> std::process::ExitCode {
     server.restart_quiet();
 
     let seconds = Duration::from_secs(setting("SOAK_SECONDS", 30) as u64);
-    println!("honest clients beside a load of {} s; ratios to the first rows", seconds.as_secs());
-    println!("{:<52} {:>8} {:>8} {:>8} {:>8} {:>7} {:>5}", "", "p50 ms", "p99 ms", "p50 ×", "p99 ×", "asked", "lost");
-    let mut first: Option<Vec<Asked>> = None;
-    let mut lost = 0;
-    for (phase, (name, load)) in loads::ALL.iter().enumerate() {
+    println!("honest clients beside a load of {} s, and beside nobody before and after it", seconds.as_secs());
+    println!(
+        "{:<44} {:>8} {:>8} {:>8} {:>8} {:>6} {:>6} {:>7} {:>5}",
+        "milliseconds", "idle p50", "idle p99", "p50", "p99", "p50 ×", "p99 ×", "asked", "lost"
+    );
+    let mut before = honest(&server, 0, seconds / 2);
+    let mut lost: u64 = before.iter().map(|asked| asked.lost).sum();
+    for (round, (name, load)) in loads::ALL.iter().enumerate() {
         let over = AtomicBool::new(false);
-        let (asked, note) = std::thread::scope(|scope| {
+        let (loaded, note) = std::thread::scope(|scope| {
             let load = scope.spawn(|| load(&server, &over));
             // The load is there before anything is measured.
             std::thread::sleep(Duration::from_millis(500));
-            let asked = honest(&server, phase, seconds);
+            let loaded = honest(&server, 2 * round + 1, seconds);
             over.store(true, Ordering::SeqCst);
-            (asked, load.join().expect("a load ends"))
+            (loaded, load.join().expect("a load ends"))
         });
+        let after = honest(&server, 2 * round + 2, seconds / 2);
         println!("{name}{note}");
-        let base = first.get_or_insert_with(|| asked.clone());
-        for (asked, base) in asked.iter().zip(base) {
+        for ((loaded, before), after) in loaded.iter().zip(&before).zip(&after) {
+            let idle = sorted([&before.ms[..], &after.ms].concat());
+            let of = |part: f64| (percentile(&idle, part), percentile(&loaded.ms, part));
+            let ((idle_p50, p50), (idle_p99, p99)) = (of(0.5), of(0.99));
             println!(
-                "  {:<50} {:>8.2} {:>8.2} {:>8.2} {:>8.2} {:>7} {:>5}",
-                asked.name,
-                percentile(&asked.ms, 0.5),
-                percentile(&asked.ms, 0.99),
-                percentile(&asked.ms, 0.5) / percentile(&base.ms, 0.5),
-                percentile(&asked.ms, 0.99) / percentile(&base.ms, 0.99),
-                asked.ms.len(),
-                asked.lost
+                "  {:<42} {idle_p50:>8.2} {idle_p99:>8.2} {p50:>8.2} {p99:>8.2} {:>6.2} {:>6.2} {:>7} {:>5}",
+                loaded.name,
+                p50 / idle_p50,
+                p99 / idle_p99,
+                loaded.ms.len(),
+                loaded.lost
             );
-            lost += asked.lost;
+            lost += loaded.lost + after.lost;
         }
+        before = after;
     }
     let went_on = revocation::exports(&server);
     let late = revocation::resets(&server);
