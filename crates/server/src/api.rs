@@ -272,12 +272,17 @@ impl Cookie {
 }
 
 /// Whether a browser says that the page which asks is one of this server; what is no browser says nothing.
-pub(crate) fn is_same_origin(headers: &HeaderMap) -> bool {
+/// `public_url` is how the settings call the server, where a proxy gives it another `Host`.
+pub(crate) fn is_same_origin(headers: &HeaderMap, public_url: &str) -> bool {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let by_site = text(HeaderName::from_static("sec-fetch-site")).is_none_or(|site| site == "same-origin" || site == "none");
     let host = text(header::HOST).unwrap_or_default();
-    let by_origin = text(header::ORIGIN)
-        .is_none_or(|origin| origin.split_once("://").is_some_and(|(_, from)| !from.is_empty() && from.eq_ignore_ascii_case(host)));
+    let is_own = |origin: &str| {
+        let from = origin.split_once("://").map_or("", |(_, from)| from);
+        let is_public = !public_url.is_empty() && origin.eq_ignore_ascii_case(public_url.trim_end_matches('/'));
+        is_public || !from.is_empty() && from.eq_ignore_ascii_case(host)
+    };
+    let by_origin = text(header::ORIGIN).is_none_or(is_own);
     by_site && by_origin
 }
 
@@ -530,7 +535,7 @@ async fn call(app: Arc<App>, operation: Operation, request: Request) -> Result<R
         )
     };
     // A form of another site can send neither JSON nor these headers; a browser says truthfully which site asks.
-    if !is_bearer && !is_same_origin(&parts.headers) {
+    if !is_bearer && !is_same_origin(&parts.headers, &app.settings.listen.public_url) {
         return Err(ApiError::forbidden("other_site", "this call comes from the page of another site"));
     }
     let has_body = matches!(&sent, Sent::Body(bytes) if !bytes.trim_ascii().is_empty());

@@ -296,7 +296,10 @@ async fn session_of(
     params: &Params,
     now: Timestamp,
 ) -> Result<Option<Session>, Response> {
-    if params.get("sig").is_some() || headers.contains_key(header::AUTHORIZATION) || !is_same_origin(headers) {
+    if params.get("sig").is_some()
+        || headers.contains_key(header::AUTHORIZATION)
+        || !is_same_origin(headers, &app.settings.listen.public_url)
+    {
         return Ok(None);
     }
     let Some(token) = Cookie::Session.read(headers, client.is_secure) else { return Ok(None) };

@@ -90,7 +90,8 @@ pub(crate) async fn link(link: Link, State(app): State<Arc<App>>, request: Reque
         return answer(link, StatusCode::PAYLOAD_TOO_LARGE, &link.form());
     };
     let client = Client::of(&parts, &app.settings.listen.trusted_proxies);
-    let is_tried = is_same_origin(&parts.headers) && app.throttle.admit_address(limited_address(&client), clock::now()).is_ok();
+    let is_tried = is_same_origin(&parts.headers, &app.settings.listen.public_url)
+        && app.throttle.admit_address(limited_address(&client), clock::now()).is_ok();
     let waits = Waits::begin(&app.waiting_for_hashing);
     let (true, Ok(_waits), Ok(_hashing)) = (is_tried, waits, app.hashing.clone().acquire_owned().await) else {
         return answer(link, StatusCode::TOO_MANY_REQUESTS, &format!("<p class=error>too many tries; wait a moment</p>{}", link.form()));
