@@ -2,6 +2,7 @@
 //! whom, with what, is told by the same table that the router and the OpenAPI document are made from.
 
 pub(crate) mod account;
+pub(crate) mod error;
 pub(crate) mod instance;
 pub(crate) mod keys;
 pub(crate) mod members;
@@ -11,7 +12,6 @@ pub(crate) mod session;
 pub(crate) mod tickets;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,17 +19,20 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, OriginalUri, Query, RawPathParams, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
-use metastore::{Actor, By, MetaError, Session};
+use metastore::{Actor, By, Session};
 use model::{AccountId, ProjectId, Role, Timestamp};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use self::error::ApiError;
 use crate::app::App;
-use crate::auth::{self, Client};
+use crate::auth;
+use crate::browser::{Cookie, is_same_origin};
+use crate::client::Client;
 use crate::{clock, ingest};
 
 /// Who may call an operation. There is none without.
@@ -236,165 +239,9 @@ impl Call {
     }
 }
 
-/// A cookie of ours. Over TLS its name starts with `__Host-`, so that no other host can set it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cookie {
-    /// The session.
-    Session,
-    /// A browser that signed in before.
-    Device,
-}
-
-impl Cookie {
-    fn name(self, is_secure: bool) -> &'static str {
-        match (self, is_secure) {
-            (Self::Session, true) => "__Host-sluice_session",
-            (Self::Session, false) => "sluice_session",
-            (Self::Device, true) => "__Host-sluice_device",
-            (Self::Device, false) => "sluice_device",
-        }
-    }
-
-    fn seconds(self) -> u32 {
-        match self {
-            Self::Session => 14 * 86_400,
-            Self::Device => 180 * 86_400,
-        }
-    }
-
-    /// Its value in a request.
-    pub(crate) fn read(self, headers: &HeaderMap, is_secure: bool) -> Option<String> {
-        let all = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
-        let name = self.name(is_secure);
-        let mut found = all.filter_map(|pair| pair.trim().split_once('=')).filter(|(given, _)| *given == name);
-        found.next().map(|(_, value)| value.to_owned())
-    }
-}
-
-/// Whether a browser says that the page which asks is one of this server; what is no browser says nothing.
-/// `public_url` is how the settings call the server, where a proxy gives it another `Host`.
-pub(crate) fn is_same_origin(headers: &HeaderMap, public_url: &str) -> bool {
-    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let by_site = text(HeaderName::from_static("sec-fetch-site")).is_none_or(|site| site == "same-origin" || site == "none");
-    let host = text(header::HOST).unwrap_or_default();
-    let is_own = |origin: &str| {
-        let from = origin.split_once("://").map_or("", |(_, from)| from);
-        let is_public = !public_url.is_empty() && origin.eq_ignore_ascii_case(public_url.trim_end_matches('/'));
-        is_public || !from.is_empty() && from.eq_ignore_ascii_case(host)
-    };
-    let by_origin = text(header::ORIGIN).is_none_or(is_own);
-    by_site && by_origin
-}
-
-/// Why an operation was not done: a status, a word for programs, a sentence for people.
-#[derive(Debug)]
-pub(crate) struct ApiError {
-    status: StatusCode,
-    code: &'static str,
-    message: String,
-    retry_after: Option<Duration>,
-}
-
-/// The body of every refusal.
-#[derive(Serialize, JsonSchema)]
-pub(crate) struct ErrorBody {
-    /// What to change.
-    pub error: String,
-    /// The same for programs.
-    pub code: &'static str,
-}
-
-impl ApiError {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after: None }
-    }
-
-    pub(crate) fn invalid(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid", message)
-    }
-
-    pub(crate) fn unknown(what: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "unknown", format!("unknown {what}"))
-    }
-
-    pub(crate) fn not_signed_in() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "not_signed_in", "sign in first")
-    }
-
-    pub(crate) fn not_proven(message: &'static str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "not_proven", message)
-    }
-
-    pub(crate) fn needs_code() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "code_needed", "a code of the authenticator app, or a recovery code, is needed too")
-    }
-
-    pub(crate) fn wait(time: Duration) -> Self {
-        let message = "too many tries; wait a moment";
-        Self { retry_after: Some(time), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_tries", message) }
-    }
-
-    fn busy() -> Self {
-        let message = "the server is busy; try again";
-        Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message) }
-    }
-
-    fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, code, message)
-    }
-
-    fn not_fresh() -> Self {
-        let message = "prove again who you are, in a session that you signed in to: by password, or by a code of the authenticator app where there is one; \
-             a bearer token is not enough";
-        Self::forbidden("fresh_proof_needed", message)
-    }
-
-    pub(crate) fn internal(cause: impl std::fmt::Display) -> Self {
-        tracing::error!(%cause, "an operation failed");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "an unknown error occurred; the log knows more")
-    }
-}
-
-impl From<MetaError> for ApiError {
-    fn from(error: MetaError) -> Self {
-        let (status, code) = match &error {
-            MetaError::NotOwner(_) => (StatusCode::FORBIDDEN, "not_owner"),
-            MetaError::NotAdmin(_) => (StatusCode::FORBIDDEN, "not_admin"),
-            MetaError::NotOperator(_) => (StatusCode::FORBIDDEN, "not_operator"),
-            MetaError::BeyondRole(_) => (StatusCode::FORBIDDEN, "beyond_role"),
-            MetaError::NotSignedIn(_) => (StatusCode::UNAUTHORIZED, "not_signed_in"),
-            MetaError::NeedsCode => (StatusCode::UNAUTHORIZED, "code_needed"),
-            MetaError::NotProven(_) => (StatusCode::UNAUTHORIZED, "not_proven"),
-            MetaError::LastOwner => (StatusCode::CONFLICT, "last_owner"),
-            MetaError::Taken(_) => (StatusCode::CONFLICT, "taken"),
-            MetaError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown"),
-            MetaError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
-            MetaError::KeyFileMissing | MetaError::Sealed => (StatusCode::SERVICE_UNAVAILABLE, "key_file_missing"),
-            MetaError::KeyFile(_) | MetaError::NewerSchema(_) | MetaError::Database(_) | MetaError::Io(_) => return Self::internal(error),
-        };
-        Self::new(status, code, error.to_string())
-    }
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let body = ErrorBody { error: self.message, code: self.code };
-        let body = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response = (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
-        if let Some(time) = self.retry_after {
-            let seconds = time.as_millis().div_ceil(1000).max(1).to_string();
-            response.headers_mut().extend(seconds.parse().ok().map(|value| (header::RETRY_AFTER, value)));
-        }
-        response
-    }
-}
-
 /// The longest body of an operation.
 const BODY_BYTES_MAX: usize = 256 * 1024;
-/// Operations that run at a time, and how long others wait for a place.
-pub(crate) const RUNNING_MAX: usize = 32;
-/// Passwords that are hashed at a time; each takes 19 MiB and a core for a while.
-pub(crate) const HASHING_MAX: usize = 2;
+/// How long a call waits for a place among those that run.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 /// Calls that wait for a password to be hashed; more are asked to come back.
 const WAITING_MAX: usize = 32;
@@ -584,16 +431,4 @@ async fn call(app: Arc<App>, operation: Operation, request: Request) -> Result<R
         Ok(response)
     });
     done.await.map_err(ApiError::internal)?
-}
-
-/// The address of a client for limits: a network of IPv6 counts as one, and so do all whom a proxy brings that nobody named.
-pub(crate) fn limited_address(client: &Client) -> IpAddr {
-    match client.address.to_canonical() {
-        address if address.is_loopback() && !client.is_private => std::net::Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
-        v4 => v4,
-    }
 }

@@ -53,6 +53,11 @@ pub(crate) struct App {
     pub decoding: tokio::sync::Semaphore,
 }
 
+/// Operations of the management API that run at a time.
+const OPERATIONS_MAX: usize = 32;
+/// Passwords that are hashed at a time; each takes 19 MiB and a core for a while.
+const HASHING_MAX: usize = 2;
+
 /// Figures for `/metrics`.
 #[derive(Default)]
 pub(crate) struct Counts {
@@ -97,9 +102,9 @@ impl App {
             quotas,
             names,
             leaks: Leaks::default(),
-            operations: Arc::new(tokio::sync::Semaphore::new(crate::api::RUNNING_MAX)),
+            operations: Arc::new(tokio::sync::Semaphore::new(OPERATIONS_MAX)),
             waiting_for_hashing: std::sync::atomic::AtomicUsize::new(0),
-            hashing: Arc::new(tokio::sync::Semaphore::new(crate::api::HASHING_MAX)),
+            hashing: Arc::new(tokio::sync::Semaphore::new(HASHING_MAX)),
             queries,
             exports,
             receiving: Arc::new(tokio::sync::Semaphore::new(crate::ingest::RECEIVING_BYTES_MAX)),

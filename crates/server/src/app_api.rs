@@ -11,7 +11,8 @@ use model::{AccountId, ProjectId, Role};
 use wire::app::{self, AppProject, AppServiceAccount};
 
 use crate::app::App;
-use crate::auth::{self, AppCaller, Client};
+use crate::auth::{self, AppCaller};
+use crate::client::Client;
 use crate::{clock, ingest, views};
 
 const BODY_BYTES_MAX: usize = 64 * 1024;

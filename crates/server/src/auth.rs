@@ -4,21 +4,20 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, Request};
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use metastore::{CallerKey, Credential, CredentialTable, Legacy, Outcome, Project, Session, sha256};
-use model::{AccessRight, AccountId, Networks, ProjectId, Role, Timestamp};
+use metastore::{Credential, CredentialTable, Legacy, Outcome, Project, Session, sha256};
+use model::{AccessRight, AccountId, ProjectId, Role, Timestamp};
 use subtle::ConstantTimeEq;
 use wire::params::Params;
 use wire::signature::{self, SignatureError};
 
-use crate::api::{Cookie, is_same_origin};
 use crate::app::App;
-use crate::config::Proxies;
+use crate::browser::{Cookie, is_same_origin};
+use crate::client::{Client, Use};
 use crate::ingest::Unread;
 use crate::leaks;
-use crate::listen::{AsSent, Peer};
+use crate::listen::AsSent;
 use crate::queue::Place;
 use crate::{clock, compress, ingest};
 
@@ -84,89 +83,6 @@ impl Refusal {
     fn new(status: u16, text: impl Into<String>) -> Self {
         Self { status, text: text.into(), knocked: None }
     }
-}
-
-/// A credential in use: of which project, which one, and how it was presented.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Use {
-    pub project: ProjectId,
-    pub credential: String,
-    pub scheme: &'static str,
-}
-
-/// Who is at the other end.
-pub(crate) struct Client {
-    pub address: std::net::IpAddr,
-    /// Over TLS, here or at a trusted proxy.
-    pub is_secure: bool,
-    /// Over TLS, or straight from this machine.
-    pub is_private: bool,
-    user_agent: String,
-}
-
-impl Client {
-    /// Whoever sent a request: the other end of the connection, or what a trusted proxy says that it is. Hops are read from the right, and
-    /// the first that is no trusted proxy is the client: what stands left of it, anybody can write.
-    pub(crate) fn of(parts: &Parts, proxies: &Proxies) -> Self {
-        let peer = parts.extensions.get::<Peer>().copied();
-        let (connected, is_tls) = peer.map_or((std::net::Ipv4Addr::UNSPECIFIED.into(), false), |peer| (peer.address.ip(), peer.is_tls));
-        let Proxies(trusted) = proxies;
-        let (address, is_secure) = match trusted.contains(connected) {
-            true => {
-                (forwarded_for(&parts.headers, connected, trusted), is_tls || last(&parts.headers, "x-forwarded-proto") == Some("https"))
-            }
-            false => (connected, is_tls),
-        };
-        // A proxy that nobody trusts may stand between: then loopback says nothing of the client.
-        let is_private = is_secure || connected.is_loopback() && !FORWARDING.iter().any(|name| parts.headers.contains_key(*name));
-        let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        Self { address, is_secure, is_private, user_agent: user_agent.chars().take(200).collect() }
-    }
-
-    /// What the client calls itself, without what may be a secret.
-    pub(crate) fn user_agent(&self) -> String {
-        wire::error::cleared(&self.user_agent)
-    }
-
-    /// Counts a use of a credential.
-    pub(crate) fn note(&self, app: &App, by: Use, outcome: Outcome, endpoint: &str, now: Timestamp) {
-        let Use { project, credential, scheme } = by;
-        let (address, user_agent) = (self.address.to_string(), self.user_agent());
-        let endpoint = crate::routes::counted(endpoint).to_owned();
-        app.callers.note(CallerKey { project, credential, outcome, scheme, endpoint, address, user_agent }, now);
-    }
-}
-
-/// Headers that only a proxy writes.
-const FORWARDING: [&str; 6] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "via", "x-real-ip"];
-
-/// The last of a header's values.
-fn last<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get_all(name).iter().next_back()?.to_str().ok()?.rsplit(',').next().map(str::trim)
-}
-
-/// Whom trusted proxies speak for.
-fn forwarded_for(headers: &HeaderMap, connected: std::net::IpAddr, trusted: &Networks) -> std::net::IpAddr {
-    let lines = headers.get_all("x-forwarded-for").iter();
-    let hops: Vec<&[u8]> = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).collect();
-    let mut address = connected;
-    for before in hops.into_iter().rev() {
-        if !trusted.contains(address) {
-            break;
-        }
-        // Who cannot be read is nobody: in no network, and not this machine.
-        address = std::str::from_utf8(before).ok().and_then(hop).unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
-    }
-    address
-}
-
-/// An address as proxies write it, with a port or without.
-fn hop(text: &str) -> Option<std::net::IpAddr> {
-    let bare = text.trim().trim_matches('"');
-    bare.parse()
-        .ok()
-        .or_else(|| bare.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()))
-        .or_else(|| bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).and_then(|address| address.parse().ok()))
 }
 
 /// What proved itself.

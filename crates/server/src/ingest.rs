@@ -19,7 +19,8 @@ use wire::dialect::{Endpoint, Reply, identity_refused, reply};
 use wire::{body, track};
 
 use crate::app::App;
-use crate::auth::{self, Client, Refusal, Writer};
+use crate::auth::{self, Refusal, Writer};
+use crate::client::Client;
 use crate::judge::{self, Judge, Judged};
 use crate::{clock, gate, leaks};
 

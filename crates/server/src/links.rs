@@ -11,9 +11,10 @@ use base64::Engine;
 use metastore::{Actor, By, MetaError, SignIn, Visit};
 use wire::params::Params;
 
-use crate::api::{Waits, is_same_origin, limited_address};
+use crate::api::Waits;
 use crate::app::App;
-use crate::auth::Client;
+use crate::browser::is_same_origin;
+use crate::client::Client;
 use crate::setup::{escaped, page};
 use crate::{clock, ingest};
 
@@ -91,7 +92,7 @@ pub(crate) async fn link(link: Link, State(app): State<Arc<App>>, request: Reque
     };
     let client = Client::of(&parts, &app.settings.listen.trusted_proxies);
     let is_tried = is_same_origin(&parts.headers, &app.settings.listen.public_url)
-        && app.throttle.admit_address(limited_address(&client), clock::now()).is_ok();
+        && app.throttle.admit_address(client.limited_address(), clock::now()).is_ok();
     let waits = Waits::begin(&app.waiting_for_hashing);
     let (true, Ok(_waits), Ok(_hashing)) = (is_tried, waits, app.hashing.clone().acquire_owned().await) else {
         return answer(link, StatusCode::TOO_MANY_REQUESTS, &format!("<p class=error>too many tries; wait a moment</p>{}", link.form()));
@@ -147,7 +148,7 @@ fn run(link: Link, app: &App, client: &Client, params: &Params) -> Result<String
 /// Whoever shows the password of an account, and its second factor; no session stays.
 fn signed_in(app: &App, client: &Client, email: &str, password: &str, params: &Params, by: &By) -> Result<By, MetaError> {
     const TOO_MANY: &str = "too many tries; wait a moment";
-    let attempt = app.throttle.admit(email, false, limited_address(client), by.at).map_err(|_| MetaError::NotProven(TOO_MANY))?;
+    let attempt = app.throttle.admit(email, false, client.limited_address(), by.at).map_err(|_| MetaError::NotProven(TOO_MANY))?;
     let user_agent = client.user_agent();
     let visit = Visit { email, password, code: params.filled("second_factor"), device: None, user_agent: &user_agent };
     match app.metastore.sign_in(&visit, by)? {

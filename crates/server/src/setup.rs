@@ -10,7 +10,7 @@ use metastore::{Actor, By};
 use wire::params::Params;
 
 use crate::app::App;
-use crate::auth::Client;
+use crate::client::Client;
 use crate::{clock, ingest};
 
 const TITLE: &str = "First run";

@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::error::ApiError;
 use super::projects::AuditPage;
-use super::{ApiError, Call, Nothing, limited_address};
+use super::{Call, Nothing};
 use crate::views::{Account, AuditRow, DONE, Done};
 
 /// What everybody may know of the instance.
@@ -41,7 +42,7 @@ pub(crate) struct Setup {
 
 /// Makes the first account, an operator; projects without an owner belong to it. Sign in afterwards.
 pub(crate) fn set_up(call: &Call, asked: Setup) -> Result<Done, ApiError> {
-    call.app.throttle.admit_address(limited_address(&call.client), call.now).map_err(ApiError::wait)?;
+    call.app.throttle.admit_address(call.client.limited_address(), call.now).map_err(ApiError::wait)?;
     call.app.metastore.redeem_setup_code(&asked.code, &asked.email, &asked.password, &call.by)?;
     Ok(DONE)
 }

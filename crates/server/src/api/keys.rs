@@ -5,8 +5,9 @@ use model::{AccessRight, Networks};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::error::ApiError;
 use super::projects::Named;
-use super::{ApiError, Call, Nothing};
+use super::{Call, Nothing};
 use crate::views::{self, DONE, Done, Key, KeyPair, LegacySwitch, NewServiceAccount, Reset, RoleName, ServiceAccount};
 
 /// The project's API keys, the dead ones too. Only admins and owners see the keys themselves; nobody sees a secret here.

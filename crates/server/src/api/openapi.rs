@@ -5,7 +5,8 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{ErrorBody, Operation, Who};
+use super::error::ErrorBody;
+use super::{Operation, Who};
 use crate::routes;
 
 /// The document.

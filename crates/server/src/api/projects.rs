@@ -5,7 +5,8 @@ use model::Role;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ApiError, Call, Nothing};
+use super::error::ApiError;
+use super::{Call, Nothing};
 use crate::views::{AuditRow, Caller, DONE, Done, IdentitySecret, Key, KeyPair, NewProject, Project, RoleName, TokenOptions, Transfer};
 
 /// A project with what the account is there and whom to ask.

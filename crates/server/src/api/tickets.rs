@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ApiError, Call, Nothing};
+use super::error::ApiError;
+use super::{Call, Nothing};
 use crate::views::{DONE, Done, Ticket};
 
 /// The project's tickets, the newest first.
