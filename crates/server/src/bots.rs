@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, header};
 use model::{Event, Value};
 
 /// Says that an event comes from no person.
-const IS_BOT: &str = "$is_bot";
+pub(crate) const IS_BOT: &str = "$is_bot";
 
 /// Ends of a word: `Googlebot`, `Baiduspider`.
 const ENDS: [&str; 4] = ["bot", "bots", "spider", "crawler"];

@@ -9,7 +9,7 @@ use model::time::DAY_MS;
 use model::value::Properties;
 use model::{Event, ProjectId, Timestamp, Value};
 
-use crate::gate;
+use crate::{bots, gate};
 
 /// The event, and the property, for what has a new name too many.
 const OVERFLOW: &str = "$overflow";
@@ -19,10 +19,11 @@ const EVENT_NAME: &str = "$event_name";
 /// Events that say who is who: under another name they would not.
 const EVENTS_OF_ITS_OWN: [&str; 4] = [OVERFLOW, "$identify", "$create_alias", "$merge"];
 /// Properties that say who is who, and those that the server adds.
-const PROPERTIES_OF_ITS_OWN: [&str; 11] = [
+const PROPERTIES_OF_ITS_OWN: [&str; 12] = [
     OVERFLOW,
     EVENT_NAME,
     gate::ORIGIN_OK,
+    bots::IS_BOT,
     "mp_processing_time_ms",
     "$import",
     "$user_id",
@@ -203,6 +204,8 @@ mod tests {
         assert_eq!(with(&[("a", one()), ("b", one())]), r#"e {"a":1,"b":1}"#);
         assert_eq!(with(&[("c", one()), ("a", one()), ("d", one())]), r#"e {"a":1,"$overflow":{"c":1,"d":1}}"#);
         assert_eq!(with(&[("$user_id", one()), ("mp_processing_time_ms", one())]), r#"e {"$user_id":1,"mp_processing_time_ms":1}"#);
+        // A flood of names hides no verdict of the server.
+        assert_eq!(with(&[("$is_bot", one()), ("$origin_ok", one())]), r#"e {"$is_bot":1,"$origin_ok":1}"#);
         assert_eq!(names.spilled(), 2);
     }
 
