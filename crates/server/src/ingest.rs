@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use metastore::{CredentialTable, Outcome};
 use model::{AccessRight, Timestamp};
 use store::StoreError;
+use tokio::sync::SemaphorePermit;
 use wire::body::{BodyError, Limits};
 use wire::dialect::{Endpoint, Reply, identity_refused, reply};
 use wire::{body, track};
@@ -110,31 +111,10 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     app.counts.requests.fetch_add(1, Ordering::Relaxed);
     let (parts, sent) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default();
-    let sent = match collect(&app, sent, LIMITS.decoded_bytes_max + 4096).await {
-        Ok(sent) => sent,
-        Err(Unread::TooLarge) => {
-            let (options, _) = body::decode(query, b"", LIMITS);
-            return respond(reply(endpoint, &options, 0, &[], Some(&BodyError::TooLarge(LIMITS.decoded_bytes_max))));
-        }
-        // Nothing of it was taken. A client that is still there and slow tries again on 503; on 4xx some drop their data.
-        Err(Unread::Broken) if endpoint == Endpoint::Import => return respond(Reply::refused(408, "the body did not arrive in time")),
-        Err(Unread::Broken) => return try_again(StatusCode::SERVICE_UNAVAILABLE.into_response()),
-    };
-    // A few bytes of gzip may hold very many: a few bodies are unpacked at a time. Records take several times the bytes that they had: so
-    // many bytes are decoded at a time, the others wait as bytes.
-    let is_packed = sent.starts_with(&[0x1f, 0x8b]);
-    let unpacking = if is_packed { app.unpacking.acquire().await.ok() } else { None };
-    let plain = aside(is_packed, || body::unpack(&sent, LIMITS));
-    drop(sent);
-    let plain = match plain {
+    let (plain, _place) = match plain(endpoint, &app, query, sent).await {
         Ok(plain) => plain,
-        Err(error) => {
-            let (options, _) = body::decode(query, b"", LIMITS);
-            return respond(reply(endpoint, &options, 0, &[], Some(&error)));
-        }
+        Err(refused) => return refused,
     };
-    let _place = app.decoding.acquire_many(plain.len().clamp(1, DECODING_BYTES_MAX) as u32).await;
-    drop(unpacking);
     let now = clock::now();
     let is_long = plain.len() > INLINE_BYTES_MAX;
     let table = app.credentials();
@@ -174,7 +154,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         headers: &parts.headers,
         now,
     };
-    let judged = aside(is_long, || judge.judge(records));
+    let mut judged = aside(is_long, || judge.judge(records));
     if judged.must_wait {
         tracing::warn!("a write waits: the identity secret of its project cannot be opened");
         return try_again(StatusCode::SERVICE_UNAVAILABLE.into_response());
@@ -182,24 +162,63 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     if let Err(wait) = app.quotas.take(&judged.loads(&table), now) {
         return over_quota(endpoint, wait);
     }
-    let Judged { mut events, updates, accepted, rejections, .. } = judged;
+    app.counts.rejected.fetch_add(judged.rejections.len() as u64, Ordering::Relaxed);
+    let (accepted, rejections) = (judged.accepted, std::mem::take(&mut judged.rejections));
+    if let Err(refused) = store(endpoint, &app, judged, is_long, now).await {
+        return refused;
+    }
+    redirected(&app, &options, respond(reply(endpoint, &options, accepted, &rejections, None)))
+}
+
+/// The body as its sender wrote it, with its place among those that are decoded.
+async fn plain<'a>(endpoint: Endpoint, app: &'a App, query: &str, body: Body) -> Result<(Vec<u8>, Option<SemaphorePermit<'a>>), Response> {
+    let sent = match collect(app, body, LIMITS.decoded_bytes_max + 4096).await {
+        Ok(sent) => sent,
+        Err(Unread::TooLarge) => {
+            let (options, _) = body::decode(query, b"", LIMITS);
+            return Err(respond(reply(endpoint, &options, 0, &[], Some(&BodyError::TooLarge(LIMITS.decoded_bytes_max)))));
+        }
+        // Nothing of it was taken. A client that is still there and slow tries again on 503; on 4xx some drop their data.
+        Err(Unread::Broken) if endpoint == Endpoint::Import => return Err(respond(Reply::refused(408, "the body did not arrive in time"))),
+        Err(Unread::Broken) => return Err(try_again(StatusCode::SERVICE_UNAVAILABLE.into_response())),
+    };
+    // A few bytes of gzip may hold very many: a few bodies are unpacked at a time. Records take several times the bytes that they had: so
+    // many bytes are decoded at a time, the others wait as bytes.
+    let is_packed = sent.starts_with(&[0x1f, 0x8b]);
+    let unpacking = if is_packed { app.unpacking.acquire().await.ok() } else { None };
+    let plain = aside(is_packed, || body::unpack(&sent, LIMITS));
+    drop(sent);
+    let plain = match plain {
+        Ok(plain) => plain,
+        Err(error) => {
+            let (options, _) = body::decode(query, b"", LIMITS);
+            return Err(respond(reply(endpoint, &options, 0, &[], Some(&error))));
+        }
+    };
+    let place = app.decoding.acquire_many(plain.len().clamp(1, DECODING_BYTES_MAX) as u32).await;
+    drop(unpacking);
+    Ok((plain, place.ok()))
+}
+
+/// Stores what was judged; nothing is acknowledged before.
+async fn store(endpoint: Endpoint, app: &App, judged: Judged, is_long: bool, now: Timestamp) -> Result<(), Response> {
+    let Judged { mut events, updates, .. } = judged;
     aside(is_long, || app.names.spill(&mut events, now));
-    app.counts.rejected.fetch_add(rejections.len() as u64, Ordering::Relaxed);
     for (project, events) in events {
         let count = events.len() as u64;
         if let Err(error) = app.store.append(project, events).await {
-            return unavailable(endpoint, &error);
+            return Err(unavailable(endpoint, &error));
         }
         app.counts.events.fetch_add(count, Ordering::Relaxed);
     }
     for (project, updates) in updates {
         let count = updates.len() as u64;
         if let Err(error) = app.store.append_profiles(project, updates).await {
-            return unavailable(endpoint, &error);
+            return Err(unavailable(endpoint, &error));
         }
         app.counts.updates.fetch_add(count, Ordering::Relaxed);
     }
-    redirected(&app, &options, respond(reply(endpoint, &options, accepted, &rejections, None)))
+    Ok(())
 }
 
 /// Who writes. `/import` asks for a credential; elsewhere one is taken where it holds, and one that does not makes nobody less than public.
