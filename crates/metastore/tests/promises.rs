@@ -242,3 +242,33 @@ fn a_restored_backup_brings_back_no_identity_secret_that_was_replaced() {
         assert_eq!(in_table(made.id), if is_replaced { None } else { Some(Some(first)) });
     }
 }
+
+/// A database of the schema before people is brought up to date with what it holds.
+#[test]
+fn an_older_database_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let old = rusqlite::Connection::open(dir.path().join(metastore::DATABASE)).unwrap();
+        old.execute_batch(include_str!("../src/migrations/0001-start.sql")).unwrap();
+        old.execute_batch(include_str!("../src/migrations/0002-credentials.sql")).unwrap();
+        old.execute_batch(
+            "INSERT INTO accounts (id, email, password_hash, created_at, is_operator) VALUES (1, 'o@example.com', 'x', 7, 1);
+             INSERT INTO projects (id, organization_id, name, timezone, token, hash_key, wrapped_data_key, created_at)
+                 VALUES (1, 1, 'P', 'UTC', 'token', zeroblob(16), x'00', 7);
+             INSERT INTO members VALUES (1, 1, 'owner');
+             INSERT INTO keys (project_id, api_key, secret_sha256, rights, legacy, weak, created_at)
+                 VALUES (1, 'key', zeroblob(32), 'query', 'off', 0, 7);
+             PRAGMA user_version = 2;",
+        )
+        .unwrap();
+    }
+    let meta = open(dir.path());
+    let project = meta.project(ProjectId(1)).unwrap().unwrap();
+    assert_eq!((project.archived_at, &project.token_options), (None, &metastore::TokenOptions::default()));
+    assert_eq!(meta.account(AccountId(1)).unwrap().unwrap().disabled_at, None);
+    assert_eq!(meta.credentials().unwrap().keys["key"].legacy_since, Timestamp(7));
+    assert_eq!(meta.role(ProjectId(1), AccountId(1)).unwrap(), Some(Role::Owner));
+    assert!(meta.audit_rows_to_mail(10).unwrap().is_empty(), "nobody is told of what happened before there was mail");
+    drop(meta);
+    open(dir.path());
+}
