@@ -197,7 +197,8 @@ impl CredentialTable {
             return Some(found);
         }
         let may_be_one = |piece: &str| (1..=128).contains(&piece.len()) && self.unscannable & 1 << (piece.len() - 1) != 0;
-        if self.unscannable == 0 {
+        // Most texts are shorter than any of them.
+        if self.unscannable == 0 || text.len() <= self.unscannable.trailing_zeros() as usize {
             return None;
         }
         // Imported ones bear no mark: only their length tells which texts are worth a look, whole or as a word of a longer one.
