@@ -64,6 +64,20 @@ pub enum ProfileOp {
 }
 
 impl ProfileOp {
+    /// The properties that it brings, where it brings any.
+    pub fn properties_mut(&mut self) -> Option<&mut Properties> {
+        match self {
+            Self::Set(properties)
+            | Self::SetOnce(properties)
+            | Self::Add(properties)
+            | Self::Append(properties)
+            | Self::Remove(properties)
+            | Self::Union(properties)
+            | Self::Merge(properties) => Some(properties),
+            Self::Unset(_) | Self::Delete | Self::Restore(_) => None,
+        }
+    }
+
     /// Whether it is there to take away what others wrote: `$delete`, `$unset`, `$remove` and the undocumented `$merge`. A project may ask
     /// for a secret before these. `$set` overwrites too, but no client could do without it.
     pub fn is_destructive(&self) -> bool {

@@ -143,16 +143,11 @@ pub(crate) fn updates(project: &Project, origin: Option<&str>, updates: &mut [Pr
 
 /// Leaves properties out of what an operation writes.
 fn without(op: &mut ProfileOp, names: &[String]) {
-    match op {
-        ProfileOp::Set(properties)
-        | ProfileOp::SetOnce(properties)
-        | ProfileOp::Add(properties)
-        | ProfileOp::Append(properties)
-        | ProfileOp::Remove(properties)
-        | ProfileOp::Union(properties)
-        | ProfileOp::Merge(properties) => properties.retain(|name, _| !names.contains(name)),
-        ProfileOp::Unset(unset) => unset.retain(|name| !names.contains(name)),
-        ProfileOp::Delete | ProfileOp::Restore(_) => {}
+    if let Some(properties) = op.properties_mut() {
+        properties.retain(|name, _| !names.contains(name));
+    }
+    if let ProfileOp::Unset(unset) = op {
+        unset.retain(|name| !names.contains(name));
     }
 }
 

@@ -2,7 +2,7 @@
 //! A record carries `$identity_signature`, lower-case hex of HMAC-SHA256 over `USER|SECONDS`, and `$identity_signed_at`, those seconds.
 
 use hmac::{Hmac, Mac};
-use model::profile::{ProfileKey, ProfileOp, ProfileUpdate};
+use model::profile::{ProfileKey, ProfileUpdate};
 use model::value::{Number, Properties};
 use model::{Event, Timestamp, Value};
 use sha2::Sha256;
@@ -99,7 +99,7 @@ impl Proof {
             _ => Self::default(),
         };
         for update in updates {
-            if let Some(properties) = properties_of(&mut update.op) {
+            if let Some(properties) = update.op.properties_mut() {
                 let inside = Self::take(properties);
                 proof = if proof == Self::default() { inside } else { proof };
             }
@@ -119,19 +119,6 @@ impl Proof {
             }
         }
         Ok(())
-    }
-}
-
-fn properties_of(op: &mut ProfileOp) -> Option<&mut Properties> {
-    match op {
-        ProfileOp::Set(properties)
-        | ProfileOp::SetOnce(properties)
-        | ProfileOp::Add(properties)
-        | ProfileOp::Append(properties)
-        | ProfileOp::Remove(properties)
-        | ProfileOp::Union(properties)
-        | ProfileOp::Merge(properties) => Some(properties),
-        ProfileOp::Unset(_) | ProfileOp::Delete | ProfileOp::Restore(_) => None,
     }
 }
 

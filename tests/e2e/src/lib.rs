@@ -352,3 +352,26 @@ impl TestServer {
         self.child.wait().expect("it ends");
     }
 }
+
+/// Every report, with parameters that it answers.
+pub const REPORTS: [&str; 12] = [
+    "/export?from_date=2020-01-01&to_date=2020-01-02",
+    "/events?event=%5B%22E%22%5D&type=general&unit=day&interval=7",
+    "/events/names?type=general",
+    "/events/top?type=general",
+    "/events/properties?event=E&name=a&type=general&unit=day&interval=7",
+    "/events/properties/top?event=E",
+    "/events/properties/values?event=E&name=a",
+    "/segmentation?event=E&from_date=2020-01-01&to_date=2020-01-02",
+    "/segmentation/numeric?event=E&from_date=2020-01-01&to_date=2020-01-02&on=properties%5B%22a%22%5D",
+    "/segmentation/sum?event=E&from_date=2020-01-01&to_date=2020-01-02&on=properties%5B%22a%22%5D",
+    "/segmentation/average?event=E&from_date=2020-01-01&to_date=2020-01-02&on=properties%5B%22a%22%5D",
+    "/engage?page_size=100",
+];
+
+/// Every file below a folder.
+pub fn walk(folder: &std::path::Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let below = |path: PathBuf| if path.is_dir() { walk(&path) } else { vec![path] };
+    entries.flat_map(below).filter(|path| path.is_file()).collect()
+}

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use e2e::{TestServer, agent, binary, field, setting, tell};
+use e2e::{TestServer, agent, binary, field, setting, tell, walk};
 use serde_json::{Value, json};
 
 const NAMES: &str = "/api/2.0/events/names?type=general";
@@ -102,21 +102,6 @@ fn copy(from: &Path, to: &Path) {
         let _ = fs::remove_file(&target);
         fs::copy(&entry, &target).unwrap();
     }
-}
-
-fn walk(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
-    entries
-        .flat_map(|path| {
-            if path.is_dir() {
-                walk(&path)
-            } else if path.is_file() {
-                vec![path]
-            } else {
-                vec![]
-            }
-        })
-        .collect()
 }
 
 #[test]

@@ -10,11 +10,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use e2e::{TestServer, basic, field};
+use e2e::{TestServer, basic, field, walk};
 use serde_json::Value;
 use wire::params::encode;
 
@@ -372,21 +371,6 @@ fn raw(server: &TestServer, bytes: &[u8]) -> Vec<u8> {
         let _ = stream.read_to_end(&mut answer);
     }
     answer
-}
-
-fn walk(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
-    entries
-        .flat_map(|path| {
-            if path.is_dir() {
-                walk(&path)
-            } else if path.is_file() {
-                vec![path]
-            } else {
-                vec![]
-            }
-        })
-        .collect()
 }
 
 #[test]
