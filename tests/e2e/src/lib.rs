@@ -139,10 +139,13 @@ impl Commands {
     pub fn run(&self, args: &[&str], stdin: &str) -> Option<String> {
         let mut command = Command::new(binary());
         command.args(args).args(["--json", "--data"]).arg(&self.data);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the binary starts");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         // A command that needs no input may have ended already.
         let _ = child.stdin.take().expect("it was piped").write_all(stdin.as_bytes());
         let output = child.wait_with_output().expect("it ends");
+        if !output.status.success() {
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        }
         output.status.success().then(|| String::from_utf8(output.stdout).expect("it prints UTF-8"))
     }
 
