@@ -34,7 +34,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction};
 use crate::envelope::WrappingKeys;
 use crate::ledger::{Ledger, Recorded};
 
-pub use accounts::{Account, PASSWORD_CHARS_MIN};
+pub use accounts::{Account, PASSWORD_CHARS_MIN, is_guessable};
 pub use audit::{Actor, AuditCheck, AuditRow, By};
 pub use bearer_tokens::BearerTokenRow;
 pub use callers::{Caller, CallerKey, Outcome};

@@ -181,7 +181,12 @@ impl Work<'_> {
     fn accounts(&self, command: &Account) -> Result<Value, MetaError> {
         match command {
             Account::Create { email, password } => {
-                Ok(json!({ "account_id": self.metastore.create_account(email, &password.password, &self.console())?.0 }))
+                let account = self.metastore.create_account(email, &password.password, &self.console())?;
+                let mut made = json!({ "account_id": account.0 });
+                if metastore::is_guessable(&password.password, email) {
+                    made["weak"] = json!(true);
+                }
+                Ok(made)
             }
             Account::List => shown(self.metastore.accounts()?.into_iter().map(views::Account::from).collect::<Vec<_>>()),
             Account::Operator { email, revoke } => {

@@ -109,6 +109,9 @@ pub(crate) fn run() -> Result<(), String> {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.to_string()),
         _ => {}
     }
+    if answer.get("account_id").is_some() && answer.get("weak").is_some() {
+        eprintln!("this password is among the first that a guesser tries: set another one");
+    }
     let shows = |name: &str| answer.get(name).is_some();
     if shows("api_secret") {
         eprintln!("never share this API secret or send it over email");
