@@ -117,7 +117,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     };
     let now = clock::now();
     let is_long = plain.len() > INLINE_BYTES_MAX;
-    let table = app.credentials();
+    let (table, ended) = (app.credentials(), clock::latest());
     let client = Client::of(&parts, &app.settings.listen.trusted_proxies);
     let leaked = judge::leak_around(&table, query, &plain, now);
     let (options, records) = aside(is_long, || body::decode_plain(query, plain, LIMITS));
@@ -128,10 +128,10 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
             _ => reply(endpoint, &options, 0, &[], Some(&BodyError::Malformed(place.refusal().to_owned()))),
         });
     }
-    if let Some(leaked) = leaks::as_api_key(&table, options.api_key.as_deref(), now) {
+    if let Some(leaked) = leaks::as_api_key(&table, options.api_key.as_deref(), ended) {
         app.note_leak(leaked, leaks::Place::Url, client.address, now);
     }
-    let writer = match writer(endpoint, &app, &table, &client, &parts, &options, now) {
+    let writer = match writer(endpoint, &app, &table, &client, &parts, &options, ended) {
         Ok(writer) => writer,
         Err(refused) => return refused,
     };
@@ -159,7 +159,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         tracing::warn!("a write waits: the identity secret of its project cannot be opened");
         return try_again(StatusCode::SERVICE_UNAVAILABLE.into_response());
     }
-    if let Err(wait) = app.quotas.take(&judged.loads(&table), now) {
+    if let Err(wait) = app.quotas.take(&judged.loads(&table), client.limited_address(), now, clock::steady()) {
         return over_quota(endpoint, wait);
     }
     app.counts.rejected.fetch_add(judged.rejections.len() as u64, Ordering::Relaxed);

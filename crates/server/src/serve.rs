@@ -59,6 +59,7 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
     let key_file = admin::key_file(dir, key);
     let first_run = !key_file.exists();
     let metastore = Arc::new(Metastore::open(dir, &key_file, clock::now()).map_err(|error| error.to_string())?);
+    clock::remember(metastore.newest_time().map_err(|error| error.to_string())?);
     if first_run && metastore.has_key_file() {
         println!("key file made: {} (without it no API secret can be read; keep a copy apart from backups)", key_file.display());
     }
