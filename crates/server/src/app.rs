@@ -14,6 +14,7 @@ use crate::callers::Callers;
 use crate::clock;
 use crate::config::Settings;
 use crate::gate::Quotas;
+use crate::geo::Geo;
 use crate::leaks::{Leaks, Place};
 use crate::mail::{Mailer, Message};
 use crate::names::{Most, Names};
@@ -37,6 +38,7 @@ pub(crate) struct App {
     pub quotas: Quotas,
     pub names: Names,
     pub leaks: Leaks,
+    pub geo: Geo,
     /// Operations of the management API that may run now.
     pub operations: Arc<tokio::sync::Semaphore>,
     /// Calls that wait for a password to be hashed.
@@ -96,6 +98,7 @@ impl App {
             counts: Counts::default(),
             callers: Callers::default(),
             base: if given.is_empty() { base } else { given.to_owned() },
+            geo: Geo::open(&settings.geo),
             settings,
             mailer,
             throttle: Throttle::default(),

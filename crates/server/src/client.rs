@@ -75,6 +75,15 @@ impl Client {
     }
 }
 
+/// The name under which a client called the server, without its port. An address is no name, and no address is stored.
+pub(crate) fn host(parts: &Parts) -> Option<String> {
+    let sent = parts.uri.host().or_else(|| parts.headers.get(header::HOST)?.to_str().ok())?;
+    let name = sent.split_once(':').map_or(sent, |(name, _)| name).trim_end_matches('.').to_ascii_lowercase();
+    let is_name = name.len() <= 253 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.');
+    let has_letter = name.rsplit('.').next().is_some_and(|label| label.bytes().any(|byte| byte.is_ascii_alphabetic()));
+    (is_name && has_letter).then_some(name)
+}
+
 /// Headers that only a proxy writes.
 const FORWARDING: [&str; 6] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "via", "x-real-ip"];
 
@@ -86,16 +95,24 @@ fn last<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 /// Whom trusted proxies speak for.
 fn forwarded_for(headers: &HeaderMap, connected: IpAddr, trusted: &Networks) -> IpAddr {
     let lines = headers.get_all("x-forwarded-for").iter();
+    if !headers.contains_key("x-forwarded-for") {
+        // The other way in which proxies say it: one address, of whom they speak for.
+        return headers.get_all("x-real-ip").iter().next_back().map_or(connected, read_hop);
+    }
     let hops: Vec<&[u8]> = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).collect();
     let mut address = connected;
     for before in hops.into_iter().rev() {
         if !trusted.contains(address) {
             break;
         }
-        // Who cannot be read is nobody: in no network, and not this machine.
-        address = std::str::from_utf8(before).ok().and_then(hop).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        address = read_hop(before);
     }
     address
+}
+
+/// Who stands in a hop. Who cannot be read is nobody: in no network, and not this machine.
+fn read_hop(text: impl AsRef<[u8]>) -> IpAddr {
+    std::str::from_utf8(text.as_ref()).ok().and_then(hop).unwrap_or(Ipv4Addr::UNSPECIFIED.into())
 }
 
 /// An address as proxies write it, with a port or without.

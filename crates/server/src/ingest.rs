@@ -23,7 +23,7 @@ use crate::app::App;
 use crate::auth::{self, Refusal, Writer};
 use crate::client::Client;
 use crate::judge::{self, Judge, Judged};
-use crate::{clock, gate, leaks};
+use crate::{client, clock, gate, leaks};
 
 const LIMITS: Limits = Limits { decoded_bytes_max: 10 * 1024 * 1024, records_max: 2000 };
 
@@ -152,6 +152,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         address: client.address,
         origin: origin.as_deref(),
         headers: &parts.headers,
+        host: client::host(&parts),
         now,
     };
     let mut judged = aside(is_long, || judge.judge(records));

@@ -17,6 +17,7 @@ mod compress;
 mod config;
 mod demo;
 mod gate;
+mod geo;
 mod ingest;
 mod judge;
 mod leaks;

@@ -48,8 +48,9 @@ pub struct Options {
     pub api_key: Option<String>,
     /// Project of a service account.
     pub project_id: Option<String>,
-    /// The sender's address stands for the user where a record names nobody.
-    pub ip: bool,
+    /// Whether the sender's address says where the user is, where the request tells; if it does, it also stands for the user where a
+    /// record names nobody.
+    pub ip: Option<bool>,
     /// Some of the text was not UTF-8.
     pub lossy: bool,
     /// The data is long enough that one of its records may be longer than a record may be.
@@ -102,7 +103,7 @@ fn options(pairs: &[(String, String)]) -> Options {
         redirect: get("redirect"),
         api_key: get("api_key"),
         project_id: get("project_id"),
-        ip: truthy("ip"),
+        ip: get("ip").map(|_| truthy("ip")),
         lossy: false,
         is_long: false,
     }
