@@ -19,6 +19,7 @@ use crate::leaks::{Leaks, Place};
 use crate::mail::{Mailer, Message};
 use crate::names::{Most, Names};
 use crate::queue::Queues;
+use crate::sdk::Recordings;
 use crate::throttle::Throttle;
 use crate::views::NewInvitation;
 
@@ -39,6 +40,7 @@ pub(crate) struct App {
     pub names: Names,
     pub leaks: Leaks,
     pub geo: Geo,
+    pub recordings: Recordings,
     /// Operations of the management API that may run now.
     pub operations: Arc<tokio::sync::Semaphore>,
     /// Calls that wait for a password to be hashed.
@@ -99,6 +101,7 @@ impl App {
             callers: Callers::default(),
             base: if given.is_empty() { base } else { given.to_owned() },
             geo: Geo::open(&settings.geo),
+            recordings: Recordings::default(),
             settings,
             mailer,
             throttle: Throttle::default(),

@@ -1,6 +1,7 @@
 //! `sluice`: the server and its command line.
 
 mod admin;
+mod aliases;
 mod api;
 mod app;
 mod app_api;
@@ -32,6 +33,7 @@ mod routes;
 mod sdk;
 mod serve;
 mod setup;
+mod stream;
 mod throttle;
 mod tls;
 mod views;

@@ -101,6 +101,7 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
     let shown = if is_demo { demo::prepare(&metastore, &store, address).await? } else { String::new() };
     let listening = Listener {
         router: axum::Router::new(),
+        aliases: Arc::new(routes::aliases(&settings)?),
         header_timeout: settings.listen.header_timeout(),
         room: Arc::new(Semaphore::new(settings.listen.connections_max)),
         certificate: None,

@@ -82,7 +82,7 @@ pub fn decode_plain(query: &str, body: Vec<u8>, limits: Limits) -> (Options, Res
         let (fields, broken) = form_lossy(text.as_bytes());
         pairs.extend(fields);
         lossy |= broken;
-        match pairs.iter().find(|(name, _)| name == "data") {
+        match pairs.iter().find(|(name, data)| name == "data" && !data.is_empty()) {
             Some((_, data)) => unescape(data, &mut lossy).and_then(|text| raw(&text, limits)),
             None => Err(BodyError::Malformed("data, missing or empty".to_owned())),
         }
@@ -93,7 +93,7 @@ pub fn decode_plain(query: &str, body: Vec<u8>, limits: Limits) -> (Options, Res
 }
 
 fn options(pairs: &[(String, String)]) -> Options {
-    let get = |name: &str| pairs.iter().find(|(given, _)| given == name).map(|(_, value)| value.clone()).filter(|value| !value.is_empty());
+    let get = |name: &str| pairs.iter().find(|(given, value)| given == name && !value.is_empty()).map(|(_, value)| value.clone());
     let truthy = |name: &str| get(name).is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"));
     Options {
         verbose: truthy("verbose"),
@@ -239,5 +239,8 @@ mod tests {
         assert!(decode("", b"data=x&verbose=1", LIMITS).0.verbose);
         assert!(decode("verbose=2", b"", LIMITS).0.verbose);
         assert!(!decode("verbose=0", b"", LIMITS).0.verbose);
+        assert!(decode("verbose=", b"data=x&verbose=1", LIMITS).0.verbose, "an empty one says nothing");
+        assert_eq!(records("data=", b"data={\"a\":1}"), [r#"{"a":1}"#]);
+        assert_eq!(["", "ip=", "ip=0", "ip=1"].map(|query| decode(query, b"", LIMITS).0.ip), [None, None, Some(false), Some(true)]);
     }
 }
