@@ -123,3 +123,38 @@ fn hop(text: &str) -> Option<IpAddr> {
         .or_else(|| bare.parse::<SocketAddr>().ok().map(|address| address.ip()))
         .or_else(|| bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).and_then(|address| address.parse().ok()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(headers: &[(&'static str, &str)]) -> Parts {
+        let mut request = axum::http::Request::builder().uri("/");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn an_address_is_no_name_of_the_server() {
+        let named = [("a.example", "a.example"), ("A.Example.:8080", "a.example"), ("localhost:1", "localhost")];
+        for (sent, expected) in named {
+            assert_eq!(host(&parts(&[("host", sent)])).as_deref(), Some(expected));
+        }
+        for sent in ["", "127.0.0.1", "127.0.0.1:8080", "[::1]:8080", "::1", "a b", "a/b", &"a".repeat(254)] {
+            assert_eq!(host(&parts(&[("host", sent)])), None, "{sent}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_proxy_says_it_in_one_of_two_ways() {
+        let (proxy, trusted) = (IpAddr::from([10, 0, 0, 1]), Networks::parse("10.0.0.0/8").unwrap());
+        let said = |headers: &[(&'static str, &str)]| forwarded_for(&parts(headers).headers, proxy, &trusted).to_string();
+        assert_eq!(said(&[]), "10.0.0.1");
+        assert_eq!(said(&[("x-real-ip", "203.0.113.7")]), "203.0.113.7");
+        assert_eq!(said(&[("x-real-ip", "203.0.113.7"), ("x-real-ip", "203.0.113.8")]), "203.0.113.8");
+        assert_eq!(said(&[("x-real-ip", "rubbish")]), "0.0.0.0");
+        assert_eq!(said(&[("x-real-ip", "203.0.113.7"), ("x-forwarded-for", "203.0.113.9, 10.0.0.2")]), "203.0.113.9");
+    }
+}
