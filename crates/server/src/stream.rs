@@ -10,6 +10,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A client that takes nothing of its answer for so long is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Whoever was refused is heard out for so long, and so far.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 4 << 20;
 /// No origin that is answered is longer.
 const ORIGIN_BYTES_MAX: usize = 300;
 const NAME: &[u8] = b"origin:";
@@ -26,6 +29,9 @@ pub(crate) struct Stream<S> {
     origin: Origin,
     /// A refusal with more headers than it was made with, and how much of it went out.
     refusal: Option<(Vec<u8>, usize)>,
+    /// So many bytes are still heard of whom was refused.
+    linger_bytes: usize,
+    is_shut: bool,
 }
 
 /// Looks for `Origin` in what is read, line by line. A body may hold such a line too: it changes nothing but an empty refusal.
@@ -64,7 +70,7 @@ impl Origin {
 impl<S> Stream<S> {
     /// A stream of which nothing was read.
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, waiting: None, origin: Origin::default(), refusal: None }
+        Self { stream, waiting: None, origin: Origin::default(), refusal: None, linger_bytes: 0, is_shut: false }
     }
 
     /// Starts to wait where nothing goes on, and fails when that took too long.
@@ -94,6 +100,7 @@ impl<S> Stream<S> {
         }
         refusal.extend_from_slice(&bytes[line.len()..]);
         self.refusal = Some((refusal, 0));
+        self.linger_bytes = LINGER_BYTES_MAX;
         true
     }
 }
@@ -118,6 +125,27 @@ impl<S: AsyncWrite + Unpin> Stream<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Stream<S> {
+    /// Hears out whoever was refused: a connection that closes with something unread breaks, and the answer with it.
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; 4096];
+        while self.linger_bytes > 0 {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.linger_bytes = self.linger_bytes.saturating_sub(buffer.filled().len());
+                }
+                Poll::Ready(_) => break,
+                Poll::Pending => {
+                    let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER_TIMEOUT)));
+                    return waiting.as_mut().poll(context);
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
@@ -127,7 +155,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_refusal(context))?;
         if self.takes(bytes) {
@@ -160,8 +188,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(context))?;
-        let outcome = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.watched(outcome, context)
+        if !self.is_shut {
+            let outcome = Pin::new(&mut self.stream).poll_shutdown(context);
+            ready!(self.watched(outcome, context))?;
+            self.is_shut = true;
+        }
+        ready!(self.poll_linger(context));
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -50,7 +50,8 @@ fn what_the_http_layer_refuses_can_be_read() {
     let cases = [
         (414, format!("GET /track?data={} HTTP/1.1\r\n{rest}\r\n", "a".repeat(66_560))),
         (431, format!("GET /track HTTP/1.1\r\n{rest}{many}\r\n")),
-        (400, format!("GET /track HTTP/1.1\r\n{rest}no header\r\n\r\n")),
+        (431, format!("GET /track HTTP/1.1\r\n{rest}x: {}\r\n\r\n", "a".repeat(2_000_000))),
+        (400, format!("GET /track HTTP/1.1\r\n{rest}no header\r\n\r\n{}", "a".repeat(2_000_000))),
         (400, format!("GET /track?data=\"<> HTTP/1.1\r\n{rest}\r\n")),
         (400, format!("GET /track HTTP/1.1\r\n{rest}Content-Length: x\r\n\r\n")),
     ];
