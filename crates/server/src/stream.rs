@@ -1,4 +1,4 @@
-//! The bytes of a connection on their way between the socket and the HTTP layer: who takes nothing of an answer is given up, and what the HTTP
+//! The bytes of a connection between the socket and the HTTP layer: who takes nothing of an answer is given up, and what the HTTP
 //! layer refuses before there is a request is answered to the page that asked.
 
 use std::io;
