@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use e2e::{TestServer, basic, get, post, walk};
