@@ -109,6 +109,8 @@ impl Listener {
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_timeout)
             .max_buf_size(HEAD_BYTES_MAX)
+            // Who sends and goes, as PHP's socket does, has sent all the same.
+            .half_close(true)
             .serve_connection(TokioIo::new(Impatient::new(stream)), service);
         // A connection that breaks is its client's affair.
         let _ = watcher.watch(connection).await;
