@@ -22,7 +22,7 @@ if wanted python; then
     (cd "$tools" && sha256sum requirements.txt >python.sum)
   fi
 fi
-cp package.json package-lock.json "$tools/"
+cp .npmrc package.json package-lock.json "$tools/"
 if ! installed node; then
   (cd "$tools" && npm ci --silent --no-fund --no-audit --ignore-scripts && sha256sum package.json package-lock.json >node.sum)
 fi
@@ -61,7 +61,10 @@ run() {
   echo "$kind clients: $((SECONDS - began)) s" >&2
 }
 if wanted python; then run python "$tools/venv/bin/python" python_clients.py; fi
-if wanted node; then run node node node_clients.cjs; fi
+if wanted node; then
+  run node node node_clients.cjs
+  run "React Native" node react_native_clients.mjs
+fi
 if wanted browser; then run browser node browser_clients.cjs; fi
 if wanted rust; then wait "$built" && run rust node rust_clients.cjs "$tools/rust/debug/rust-clients" || status=1; fi
 if [ $status != 0 ]; then tail -n 20 "$work/err" "$work/browser.log" >&2 || true; fi
