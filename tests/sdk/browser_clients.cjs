@@ -296,6 +296,23 @@ const tests = {
     visitor.expect(/ERR_INTERNET_DISCONNECTED|retry in|Bad HTTP status: 0/);
   },
 
+  async "a project beyond its quota: the page keeps what is refused, and sends it later"(visitor) {
+    stage.server.command(["project", "set", "--project", String(visitor.project.project_id), "--events-per-second-max", "2"]);
+    const tab = await visitor.open();
+    await visitor.init(tab);
+    const track = (from) => tab.evaluate(async (from) => {
+      for (let n = from; n < from + 10; n++) await new Promise((resolve) => mixpanel.track("Limited", { n }, {}, resolve));
+    }, from);
+    await track(0);
+    await arrived(visitor, { Limited: 10 });
+    await track(10);
+    await retried(tab);
+    await arrived(visitor, { Limited: 20 });
+    await visitor.drained(tab);
+    assert.deepEqual(numbers(await rows(visitor)), upto(20));
+    visitor.expect(/status of 503|Bad HTTP status: 503|retry in/);
+  },
+
   async "headers of the page's own, which ask first"(visitor) {
     const tab = await visitor.open();
     await visitor.init(tab, { xhr_headers: { "X-Shop": "1", "X-Requested-With": "XMLHttpRequest" } });
