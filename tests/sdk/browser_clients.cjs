@@ -119,6 +119,28 @@ const tests = {
     await profiled(visitor, (seen) => seen["snippet user"]?.plan === "pro", "no profile");
   },
 
+  async "old versions: 2.31 with GET, 2.38 with base64 that is not escaped"(visitor) {
+    for (const version of ["2.31", "2.38"]) {
+      const tab = await visitor.open(`/with/mixpanel-browser-${version}`);
+      await visitor.init(tab);
+      await tab.evaluate(([version, text]) => {
+        mixpanel.track("Old", { version, text });
+        mixpanel.identify(`old ${version}`);
+        mixpanel.people.set({ plan: "pro" });
+        mixpanel.people.increment("n", 2);
+      }, [version, TEXT]);
+      await until(async () => {
+        const seen = (await rows(visitor)).filter((row) => row.event === "Old").map((row) => row.properties.version);
+        return { done: seen.includes(version), seen };
+      }, "no event");
+      await profiled(visitor, (seen) => seen[`old ${version}`]?.plan === "pro" && seen[`old ${version}`].n === 2, "no profile");
+    }
+    const stored = await rows(visitor);
+    assert.deepEqual(stored.filter((row) => row.event === "Old").map((row) => row.properties.text), [TEXT, TEXT]);
+    assert.ok(visitor.to("/track/").some((request) => request.method() === "GET") && visitor.to("/decide/").length >= 2);
+    for (const request of visitor.to("/decide/")) assert.equal((await request.response()).status(), 200);
+  },
+
   async "a page that goes away sends a beacon; what its storage sends again counts once"(visitor) {
     const tab = await visitor.open();
     await visitor.init(tab, { batch_flush_interval_ms: 3_600_000 });

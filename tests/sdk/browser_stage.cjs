@@ -7,7 +7,8 @@ const path = require("node:path");
 const readline = require("node:readline");
 const { chromium } = require("playwright-core");
 
-const dist = path.join(path.dirname(require.resolve("mixpanel-browser/package.json")), "dist");
+// The files of a version of the SDK.
+const dist = (version) => path.join(path.dirname(require.resolve(`${version}/package.json`)), "dist");
 const binary = process.env.SLUICE_BIN;
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -89,14 +90,16 @@ class Site {
     const [where] = request.url.split("?");
     const html = (text) => response.setHeader("content-type", "text/html").end(text);
     if (where.startsWith("/mp/")) return this.pass(request, response);
-    if (where === "/") return html(page('<script src="/mixpanel.umd.js"></script>'));
+    if (where === "/") return html(page('<script src="/mixpanel-browser/mixpanel.umd.js"></script>'));
+    if (where.startsWith("/with/")) return html(page(`<script src="/${path.basename(where)}/mixpanel.umd.js"></script>`));
     if (where === "/snippet") {
-      const snippet = fs.readFileSync(path.join(dist, "mixpanel-jslib-snippet.min.js"), "utf8");
-      return html(page(`<script>const MIXPANEL_CUSTOM_LIB_URL="/mixpanel.min.js";</script><script>${snippet}</script>`));
+      const snippet = fs.readFileSync(path.join(dist("mixpanel-browser"), "mixpanel-jslib-snippet.min.js"), "utf8");
+      return html(page(`<script>const MIXPANEL_CUSTOM_LIB_URL="/mixpanel-browser/mixpanel.min.js";</script><script>${snippet}</script>`));
     }
     if (where === "/elsewhere") return html('<!DOCTYPE html><title>Elsewhere</title><link rel="icon" href="data:,">');
-    const file = path.join(dist, path.basename(where));
-    if (!fs.existsSync(file)) return response.writeHead(404).end();
+    const [, version, name] = where.split("/");
+    const file = name && path.join(dist(version), name);
+    if (!file || !fs.existsSync(file)) return response.writeHead(404).end();
     response.setHeader("content-type", "text/javascript");
     return fs.createReadStream(file).pipe(response);
   }

@@ -24,7 +24,7 @@ if wanted python; then
 fi
 cp .npmrc package.json package-lock.json "$tools/"
 if ! installed node; then
-  (cd "$tools" && npm ci --silent --no-fund --no-audit --ignore-scripts && sha256sum package.json package-lock.json >node.sum)
+  (cd "$tools" && npm ci --silent --no-fund --no-audit --ignore-scripts && sha256sum .npmrc package.json package-lock.json >node.sum)
 fi
 export NODE_PATH=$tools/node_modules
 # The Rust clients are built while the others run; before the certificates below are the only ones that are trusted.

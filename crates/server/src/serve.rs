@@ -176,3 +176,22 @@ async fn serve(
     let _ = background.await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_held_socket_is_taken_for_its_address_and_no_other() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        // It waits in the queue of the socket, as it would during a restart.
+        let waiting = std::net::TcpStream::connect(address).unwrap();
+        let mut held = vec![socket];
+        let (_, other) = bind("127.0.0.1:0".parse().unwrap(), &mut held).await.unwrap();
+        assert!(other != address && held.len() == 1);
+        let (listener, bound) = bind(address, &mut held).await.unwrap();
+        assert!(bound == address && held.is_empty());
+        assert_eq!(listener.accept().await.unwrap().1, waiting.local_addr().unwrap());
+    }
+}
