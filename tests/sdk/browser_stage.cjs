@@ -199,7 +199,7 @@ class Stage {
     await this.browser?.close();
     this.site.http.closeAllConnections();
     this.site.http.close();
-    this.server.child?.kill("SIGKILL");
+    if (this.server.child?.exitCode === null) await this.server.end("SIGTERM");
   }
 }
 
