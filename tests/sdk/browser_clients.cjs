@@ -162,6 +162,19 @@ const tests = {
     assert.equal(await counted(visitor.project, stage.server.base, "Left"), 3);
   },
 
+  async "two tabs of one visitor"(visitor) {
+    const tabs = [await visitor.open(), await visitor.open()];
+    for (const tab of tabs) await visitor.init(tab);
+    const track = (from) => tabs[from / 20].evaluate(async (from) => {
+      for (let n = from; n < from + 20; n++) await new Promise((resolve) => mixpanel.track("Tabbed", { n }, {}, resolve));
+    }, from);
+    await Promise.all([track(0), track(20)]);
+    await Promise.all(tabs.map((tab) => visitor.drained(tab)));
+    const stored = await rows(visitor, { dedup: 1 });
+    assert.deepEqual(numbers(stored), upto(40));
+    assert.equal(new Set(stored.map((row) => row.properties.$device_id)).size, 1);
+  },
+
   async "identify, alias and reset"(visitor) {
     const tab = await visitor.open();
     await visitor.init(tab);
