@@ -26,6 +26,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// A client that takes nothing of its answer for so long is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Whoever connected just before the end has sent its request by then; a connection without one is closed at once.
+const SETTLING: Duration = Duration::from_millis(100);
 
 /// Who is at the other end of the connection, as an extension of every request.
 #[derive(Clone, Copy)]
@@ -85,6 +87,7 @@ impl Listener {
             });
         }
         drop(listener);
+        tokio::time::sleep(SETTLING).await;
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await;
     }
 
