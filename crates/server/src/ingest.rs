@@ -276,7 +276,7 @@ fn allowed_redirect(target: &str, hosts: &[String]) -> Option<HeaderValue> {
     (known && is_plain && !has_user && matches!(uri.scheme_str(), Some("http" | "https"))).then(|| target.parse().ok()).flatten()
 }
 
-fn respond(reply: Reply) -> Response {
+pub(crate) fn respond(reply: Reply) -> Response {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, [(header::CONTENT_TYPE, reply.content_type), (header::CACHE_CONTROL, "no-store")], reply.body).into_response()
 }
