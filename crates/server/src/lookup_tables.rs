@@ -108,6 +108,10 @@ async fn admit(app: &Arc<App>, parts: &Parts, id: &str) -> Result<Access, Respon
         return Err(other_method(Method::PUT));
     }
     let access = enter(app, parts)?;
+    let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|bytes| bytes > tables::FILE_BYTES_MAX as u64) {
+        return Err(respond(tables::invalid(&tables::TableError::TooLarge)));
+    }
     let (asking, asked, project) = (app.clone(), id.to_owned(), access.project);
     let calls_max = app.settings.lookup_tables.calls_per_day_max;
     let allowed = tokio::task::spawn_blocking(move || {
