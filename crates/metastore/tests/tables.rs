@@ -23,7 +23,8 @@ fn console() -> By {
 fn open(dir: &Path) -> Metastore {
     let meta = Metastore::open(dir, &dir.join("key"), NOW).unwrap();
     for name in ["P", "Q"] {
-        meta.create_project(&NewProject { name: name.to_owned(), timezone: "UTC".to_owned(), ..NewProject::default() }, &console()).unwrap();
+        meta.create_project(&NewProject { name: name.to_owned(), timezone: "UTC".to_owned(), ..NewProject::default() }, &console())
+            .unwrap();
     }
     meta
 }

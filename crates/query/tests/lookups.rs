@@ -310,10 +310,14 @@ fn a_query_sees_one_content_whole() {
         });
         while !stopped() {
             let defined = Expr::Call(Function::Defined, vec![property("k.a")]);
-            let filter = Expr::And(Box::new(defined), Box::new(binary(BinaryOp::In, property("k.a"), Expr::List(vec![
-                Expr::Literal(Value::from("old")),
-                Expr::Literal(Value::from("new")),
-            ]))));
+            let filter = Expr::And(
+                Box::new(defined),
+                Box::new(binary(
+                    BinaryOp::In,
+                    property("k.a"),
+                    Expr::List(vec![Expr::Literal(Value::from("old")), Expr::Literal(Value::from("new"))]),
+                )),
+            );
             let counted = world.series(Some(filter), Some(property("k.a")));
             assert!(counted.len() == 1 && counted.values().all(|count| *count == 30), "{counted:?}");
         }

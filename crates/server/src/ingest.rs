@@ -100,8 +100,13 @@ pub(crate) async fn collect(app: &App, body: Body, bytes_max: usize) -> Result<R
 /// Reads a body that nobody wants: a client that still sends it would take the answer for a broken connection.
 pub(crate) async fn drain(app: &App, request: Request) {
     const DRAINED_BYTES_MAX: usize = 64 * 1024 * 1024;
+    drain_body(app, request.into_body(), DRAINED_BYTES_MAX).await;
+}
+
+/// As [`drain`], up to a number of bytes.
+pub(crate) async fn drain_body(app: &App, body: Body, bytes_max: usize) {
     let listen = &app.settings.listen;
-    let mut body = Limited::new(request.into_body(), DRAINED_BYTES_MAX);
+    let mut body = Limited::new(body, bytes_max);
     let read = async { while let Ok(Some(Ok(_))) = tokio::time::timeout(listen.body_idle_timeout(), body.frame()).await {} };
     let _ = tokio::time::timeout(listen.body_timeout(), read).await;
 }

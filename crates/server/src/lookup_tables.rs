@@ -23,6 +23,9 @@ use crate::{clock, leaks};
 /// Files that are read at a time: each takes several times its bytes.
 pub(crate) const READING_MAX: usize = 1;
 
+/// So much of a file that nobody wants is read.
+const DRAINED_BYTES_MAX: usize = 256 * 1024 * 1024;
+
 /// A request whose credential proved itself.
 struct Access {
     project: ProjectId,
@@ -143,7 +146,7 @@ pub(crate) async fn replace(State(app): State<Arc<App>>, Path(id): Path<String>,
         Ok(access) => access,
         Err(response) => {
             // A client that still sends its file would take the answer for a broken connection.
-            ingest::drain(&app, Request::from_parts(parts, body)).await;
+            ingest::drain_body(&app, body, DRAINED_BYTES_MAX).await;
             return response;
         }
     };

@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn what_is_wanted_most_stays_in_memory() {
         let cache = Cache::default();
-        let big = Arc::new(table(&[("k", Cell::Value(Value::String("x".repeat(100 * 1024 * 1024))))]));
+        let big = Arc::new(table(&[("k", Cell::Value(Value::String("x".repeat(50 * 1024 * 1024))))]));
         for name in ["a", "b"] {
             cache.put(name, &big);
         }
