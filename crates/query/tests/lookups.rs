@@ -206,7 +206,7 @@ fn table(rows: &Rows) -> LookupTable {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn a_report_over_lookup_columns_counts_what_a_naive_join_counts(

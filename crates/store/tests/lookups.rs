@@ -44,7 +44,8 @@ fn run(disk: &SimulatedDisk, metastore: &Arc<Metastore>, dir: &Path) -> Option<i
             let number = life * 4 + round;
             if store.replace_lookup(PROJECT, TABLE, &content(number), ReplacedBy::Member(&by)).is_ok() {
                 acknowledged = Some(number);
-                assert_eq!(found(&store), acknowledged, "what is acknowledged is there");
+                // The power may have gone with the file of what was there before.
+                assert!(disk.is_cut() || found(&store) == acknowledged, "what is acknowledged is there");
             }
         }
     }
