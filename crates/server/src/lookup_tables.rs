@@ -24,7 +24,7 @@ use crate::{clock, leaks};
 pub(crate) const READING_MAX: usize = 1;
 
 /// So much of a file that nobody wants is read.
-const DRAINED_BYTES_MAX: usize = 256 * 1024 * 1024;
+const DISCARDED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// A request whose credential proved itself.
 struct Access {
@@ -146,7 +146,7 @@ pub(crate) async fn replace(State(app): State<Arc<App>>, Path(id): Path<String>,
         Ok(access) => access,
         Err(response) => {
             // A client that still sends its file would take the answer for a broken connection.
-            ingest::drain_body(&app, body, DRAINED_BYTES_MAX).await;
+            ingest::discard_within(&app, body, DISCARDED_BYTES_MAX).await;
             return response;
         }
     };

@@ -66,6 +66,18 @@ pub fn identity_refused() -> Reply {
     )
 }
 
+/// Answers a request of which nothing was taken now; it may come again.
+pub fn unavailable(endpoint: Endpoint, options: &Options) -> Reply {
+    const REASON: &str = "a temporary failure occurred";
+    if endpoint == Endpoint::Import || options.strict {
+        return Reply::refused(503, REASON);
+    }
+    match options.verbose {
+        true => Reply::json(503, format!("{{\"error\":\"{REASON}\",\"status\":0}}")),
+        false => Reply { status: 503, content_type: "text/plain", body: b"0".to_vec() },
+    }
+}
+
 /// Answers a request of which `accepted` records were taken.
 pub fn reply(endpoint: Endpoint, options: &Options, accepted: usize, rejections: &[Rejection], error: Option<&BodyError>) -> Reply {
     if let (Endpoint::Import, Some(BodyError::TooLarge(max))) = (endpoint, error) {

@@ -10,6 +10,7 @@ pub mod export;
 pub mod expression;
 pub mod identity;
 pub mod json;
+pub mod location;
 pub mod lookup_tables;
 pub mod params;
 pub mod profiles;
