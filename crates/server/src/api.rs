@@ -9,6 +9,7 @@ pub(crate) mod members;
 pub(crate) mod openapi;
 pub(crate) mod projects;
 pub(crate) mod session;
+pub(crate) mod tables;
 pub(crate) mod tickets;
 
 use std::collections::HashMap;

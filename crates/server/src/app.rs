@@ -51,6 +51,8 @@ pub(crate) struct App {
     base: String,
     /// Bytes of bodies that may be held while they arrive.
     pub receiving: Arc<tokio::sync::Semaphore>,
+    /// Files of lookup tables that may be read now.
+    pub reading_tables: tokio::sync::Semaphore,
     /// Bodies that may be unpacked now.
     pub unpacking: tokio::sync::Semaphore,
     /// Bytes of requests that may be decoded now.
@@ -114,6 +116,7 @@ impl App {
             queries,
             exports,
             receiving: Arc::new(tokio::sync::Semaphore::new(crate::ingest::RECEIVING_BYTES_MAX)),
+            reading_tables: tokio::sync::Semaphore::new(crate::lookup_tables::READING_MAX),
             unpacking: tokio::sync::Semaphore::new(crate::ingest::UNPACKING_MAX),
             decoding: tokio::sync::Semaphore::new(crate::ingest::DECODING_BYTES_MAX),
         })

@@ -20,6 +20,7 @@ pub(crate) struct Settings {
     pub store: Store,
     pub log: Log,
     pub track: Track,
+    pub lookup_tables: LookupTables,
     pub geo: Geo,
     pub mail: Mail,
 }
@@ -93,6 +94,12 @@ pub(crate) struct Track {
     pub redirect_hosts: Vec<String>,
     pub event_names_per_day_max: usize,
     pub property_names_per_day_max: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LookupTables {
+    pub calls_per_day_max: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]

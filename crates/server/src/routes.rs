@@ -12,18 +12,20 @@ use axum::routing::any;
 use model::{AccessRight, Role};
 
 use crate::aliases::Aliases;
-use crate::api::{self, Handler, Operation, Who, account, instance, keys, members, projects, session, tickets};
+use crate::api::{self, Handler, Operation, Who, account, instance, keys, members, projects, session, tables, tickets};
 use crate::app::App;
 use crate::config::{Routes, Settings};
 use crate::links::{self, Link};
-use crate::{app_api, ingest, reports, sdk, setup};
+use crate::{app_api, ingest, lookup_tables, reports, sdk, setup};
 use wire::dialect::Endpoint;
 use wire::signature::Names;
 
 /// What is read with a secret; no other site may with a secret that a browser stored.
-const SECRET_PREFIXES: [&str; 3] = ["/api/2.0", "/api/query", APP];
+const SECRET_PREFIXES: [&str; 4] = ["/api/2.0", "/api/query", APP, LOOKUP_TABLES];
 /// Where the original's app API lies.
 const APP: &str = "/api/app";
+/// Where lookup tables are listed and replaced.
+const LOOKUP_TABLES: &str = "/lookup-tables";
 /// The prefixes under which reports are read; the first is the canonical one.
 const READ_PREFIXES: [&str; 2] = ["/api/2.0", "/api/query"];
 
@@ -85,7 +87,14 @@ pub(crate) fn operations() -> Vec<Operation> {
         get("/projects/{project}/keys", Member(Consumer), "list_keys", keys::list, "The project's API keys without their secrets."),
         get("/projects/{project}/members", Member(Consumer), "list_members", members::list, "The members, owners first."),
         delete("/projects/{project}/members/{account}", Member(Consumer), "remove_member", members::remove, "Ends a membership: one's own, or as an admin another's.").fresh(),
+        get("/projects/{project}/group-keys", Member(Consumer), "list_group_keys", tables::list_group_keys, "The properties that name the groups of an event."),
+        get("/projects/{project}/lookup-tables", Member(Consumer), "list_lookup_tables", tables::list_lookup_tables, "The project's lookup tables."),
         // Admins of the project.
+        post("/projects/{project}/group-keys", Member(Admin), "add_group_key", tables::add_group_key, "Declares a group key."),
+        delete("/projects/{project}/group-keys/{group}", Member(Admin), "remove_group_key", tables::remove_group_key, "Ends a group key; profiles of its groups and properties of events stay."),
+        post("/projects/{project}/lookup-tables", Member(Admin), "create_lookup_table", tables::create_lookup_table, "Makes a lookup table without content."),
+        patch("/projects/{project}/lookup-tables/{table}", Member(Admin), "change_lookup_table", tables::change_lookup_table, "Changes what a lookup table is called, and what leads to it."),
+        delete("/projects/{project}/lookup-tables/{table}", Member(Admin), "delete_lookup_table", tables::delete_lookup_table, "Ends a lookup table with its content."),
         patch("/projects/{project}", Member(Admin), "change_project", projects::change, "Changes a project's settings."),
         put("/projects/{project}/token-options", Member(Admin), "set_token_options", projects::set_token_options, "Says what the project's token may bring; replaces all of it.").fresh(),
         put("/projects/{project}/require-tls", Member(Admin), "require_tls", projects::require_tls, "Refuses secrets over plain HTTP, or takes them again.").fresh(),
@@ -186,6 +195,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/settings", any(sdk::settings))
         .route("/decide", any(sdk::decide))
         .route("/record", any(sdk::record))
+        .route(LOOKUP_TABLES, any(lookup_tables::list))
+        .route(&format!("{LOOKUP_TABLES}/{{id}}"), any(lookup_tables::replace))
         .route(TRACK, any(|app, request| ingest::write(Endpoint::Track, app, request)))
         .route("/engage", any(|app, request| ingest::write(Endpoint::Engage, app, request)))
         .route("/groups", any(|app, request| ingest::write(Endpoint::Groups, app, request)))
@@ -274,6 +285,8 @@ pub(crate) fn counted(path: &str) -> &str {
         path
     } else if path.starts_with(APP) {
         APP
+    } else if path.starts_with(LOOKUP_TABLES) {
+        LOOKUP_TABLES
     } else {
         "unknown"
     }

@@ -65,6 +65,17 @@ fn fixture(name: &str) -> Fixture {
             assert_eq!(e2e::post(&format!("{}/engage", server.base), READ_PROFILES, None).1, "1", "the fixture's profiles");
             Fixture { server, key, secret }
         }
+        "tables" => {
+            let fixture = fixture("read");
+            service_account(&fixture.server, "sa", "sec", "admin");
+            let run = |args: &[&str]| fixture.server.cli(&[args, &["--project", "1"]].concat(), "");
+            run(&["project", "group-key", "add", "--key", "company", "--data-group-id", "-1405123841946871899"]);
+            let create = ["lookup-table", "create", "--id"];
+            let plans = ["--name", "Plans", "--event-property", "plan", "--profile-property", "plan"];
+            run(&[&create[..], &["c0ffee00-0000-4000-8000-000000000001"], &plans].concat());
+            run(&[&create[..], &["c0ffee00-0000-4000-8000-000000000002", "--name", "Prices", "--event-property", "amount"]].concat());
+            fixture
+        }
         other => panic!("there is no fixture `{other}`"),
     }
 }
