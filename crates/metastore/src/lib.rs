@@ -60,6 +60,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001-start.sql"),
     include_str!("migrations/0002-credentials.sql"),
     include_str!("migrations/0003-people.sql"),
+    include_str!("migrations/0004-identity.sql"),
 ];
 
 /// The database below a data directory.

@@ -60,7 +60,10 @@ impl Sessions {
 /// Every row that the report asks for, in order.
 pub(crate) fn rows(snapshot: &Snapshot, report: &Engage) -> Result<Rows, QueryError> {
     let kind = report.group_key.clone().map_or(ProfileKind::Users, ProfileKind::Group);
-    let ids: Option<HashSet<&String>> = report.distinct_ids.as_ref().map(|ids| ids.iter().collect());
+    let of_users = kind == ProfileKind::Users;
+    // Whoever asks for one of a user's ids means the user.
+    let user = |id: &String| snapshot.user_of_profile(id).filter(|_| of_users).map_or_else(|| id.clone(), |user| user.to_string());
+    let ids: Option<HashSet<String>> = report.distinct_ids.as_ref().map(|ids| ids.iter().map(user).collect());
     let filter = report.filter.as_ref().map(Program::new);
     let mut rows: Vec<(String, Properties)> = Vec::new();
     snapshot.each_profile(&kind, |id, profile| {

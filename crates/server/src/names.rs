@@ -19,7 +19,7 @@ const EVENT_NAME: &str = "$event_name";
 /// Events that say who is who: under another name they would not.
 const EVENTS_OF_ITS_OWN: [&str; 4] = [OVERFLOW, "$identify", "$create_alias", "$merge"];
 /// Properties that say who is who, and those that the server adds.
-const PROPERTIES_OF_ITS_OWN: [&str; 12] = [
+const PROPERTIES_OF_ITS_OWN: [&str; 13] = [
     OVERFLOW,
     EVENT_NAME,
     gate::ORIGIN_OK,
@@ -30,6 +30,7 @@ const PROPERTIES_OF_ITS_OWN: [&str; 12] = [
     "$device_id",
     "$identified_id",
     "$anon_id",
+    "$anon_distinct_id",
     "$distinct_ids",
     "alias",
 ];
@@ -169,6 +170,7 @@ mod tests {
             insert_id: "i".to_owned(),
             received_at: Timestamp(0),
             authenticated: false,
+            linking: None,
             properties: properties.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
         }
     }

@@ -2,6 +2,7 @@
 //! A record carries `$identity_signature`, lower-case hex of HMAC-SHA256 over `USER|SECONDS`, and `$identity_signed_at`, those seconds.
 
 use hmac::{Hmac, Mac};
+use model::identity::Claim;
 use model::profile::{ProfileKey, ProfileUpdate};
 use model::value::{Number, Properties};
 use model::{Event, Timestamp, Value};
@@ -128,7 +129,7 @@ fn is_known(id: &str) -> bool {
 }
 
 /// The known users that an event speaks for: whose it is, and those that an identity verb joins. What was sent as `$user_id` or
-/// `distinct_id` was resolved before; `$anon_distinct_id` says who the client was until now, and joins nobody.
+/// `distinct_id` was resolved before; who the client was until now is joined where the project's rules say so.
 pub fn users_of_event(event: &Event) -> Vec<String> {
     let joined = match event.name.as_str() {
         "$identify" => event.properties.get("$identified_id"),
@@ -141,6 +142,9 @@ pub fn users_of_event(event: &Event) -> Vec<String> {
         Some(Value::List(ids)) => users.extend(ids.iter().map(text_of)),
         Some(id) => users.push(text_of(id)),
         None => {}
+    }
+    if let Some(Claim::Identify { anonymous, .. }) = event.claim() {
+        users.push(anonymous.into_owned());
     }
     users.retain(|id| is_known(id));
     users.dedup();
@@ -187,6 +191,7 @@ mod tests {
             insert_id: String::new(),
             received_at: Timestamp(0),
             authenticated: false,
+            linking: None,
             properties: properties(more),
         }
     }
