@@ -135,10 +135,10 @@ fn owned(links: &SharedLinks, updates: Vec<ProfileUpdate>) -> Vec<ProfileUpdate>
         {
             if update.authenticated && matches!(update.op, ProfileOp::Delete) {
                 let ids = links.profile_ids(id);
-                let others = ids.iter().filter(|other| ***other != **id);
-                owned.extend(others.map(|other| ProfileUpdate { key: ProfileKey::User(other.to_string()), ..update.clone() }));
+                let others = ids.into_iter().filter(|other| other != id);
+                owned.extend(others.map(|other| ProfileUpdate { key: ProfileKey::User(other.to_owned()), ..update.clone() }));
             } else if let Some(owner) = links.profile_owner(id, links.count()) {
-                update.key = ProfileKey::User(owner.to_string());
+                update.key = ProfileKey::User(owner.to_owned());
             }
         }
         owned.push(update);

@@ -4,11 +4,10 @@
 //! Ids form trees, an id's parent being whom it was linked to; the root is the id that reports and exports show. Nothing is ever unlinked,
 //! and every link has a number: a snapshot looks only at those that were there when it was taken, so that nothing is copied for it.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use hashbrown::HashTable;
 use model::identity::{Claim, DEVICE, is_made_up};
 
 use crate::dedup;
@@ -60,65 +59,75 @@ pub(crate) enum Verdict {
     Refused(Failure),
 }
 
-/// A hash under the project's key: as good as any other hash already.
-#[derive(PartialEq, Eq, Clone, Copy)]
-struct Id([u64; 2]);
-
-impl Id {
-    fn of(user: u128) -> Self {
-        Self([user as u64, (user >> 64) as u64])
-    }
-}
-
-impl Hash for Id {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0[0]);
-    }
-}
-
-#[derive(Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn write(&mut self, _: &[u8]) {}
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 const NONE: u32 = u32::MAX;
 
-/// An id that takes part in a link.
+/// An id that takes part in a link. There may be very many: what it knows is packed.
 struct Node {
+    key: [u64; 2],
     /// Whom it is linked to; `NONE`: nobody.
     parent: u32,
-    /// The number of that link.
-    since: u32,
-    /// The ids that are linked to it, it among them, while nobody is its parent.
-    size: u32,
-    /// Its text; `NONE` for a device.
-    name: u32,
+    /// The number of that link; while there is none, how many ids are linked to it, it among them.
+    since_or_size: u32,
     /// The next id of the same user, in a ring.
     next: u32,
-    /// Whether its user's profile is its own: a device that was linked keeps its own.
-    shares_profile: bool,
-    was_anonymous: bool,
-    was_alias: bool,
+    /// The number of its text; all ones for a device, whose text nobody asks for. The uppermost bits are flags.
+    name_and_flags: u32,
+}
+
+/// Its profile is its user's: a device that is linked keeps its own.
+const SHARES_PROFILE: u32 = 1 << 31;
+const WAS_ANONYMOUS: u32 = 1 << 30;
+const WAS_ALIAS: u32 = 1 << 29;
+const NAME: u32 = WAS_ALIAS - 1;
+
+impl Node {
+    fn new(key: u128, at: u32) -> Self {
+        Self { key: [key as u64, (key >> 64) as u64], parent: NONE, since_or_size: 1, next: at, name_and_flags: NAME }
+    }
+
+    fn key(&self) -> u128 {
+        u128::from(self.key[0]) | u128::from(self.key[1]) << 64
+    }
+
+    fn has(&self, flag: u32) -> bool {
+        self.name_and_flags & flag != 0
+    }
+
+    /// Whom it is linked to by the first `count` links.
+    fn parent(&self, count: u32) -> Option<u32> {
+        (self.parent != NONE && self.since_or_size < count).then_some(self.parent)
+    }
+}
+
+/// Texts, one behind the other in pieces of memory.
+#[derive(Default)]
+struct Names {
+    text: String,
+    ends: Vec<u64>,
+}
+
+impl Names {
+    fn get(&self, number: u32) -> Option<&str> {
+        let end = *self.ends.get(number as usize)?;
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before as usize]);
+        self.text.get(start as usize..end as usize)
+    }
+
+    fn push(&mut self, text: &str) -> u32 {
+        self.text.push_str(text);
+        self.ends.push(self.text.len() as u64);
+        self.ends.len() as u32 - 1
+    }
 }
 
 /// The links of one project.
 #[derive(Default)]
 pub(crate) struct Links {
     hash_key: [u8; 16],
-    places: HashMap<Id, u32, BuildHasherDefault<AsItIs>>,
+    /// Nodes by the first half of their keys, which are hashes already.
+    places: HashTable<u32>,
     nodes: Vec<Node>,
-    /// Ids that can show, with their keys.
-    names: Vec<(u128, Arc<str>)>,
+    names: Names,
     count: u32,
     shares_profiles: bool,
 }
@@ -161,22 +170,19 @@ impl Links {
     }
 
     fn find(&self, key: u128) -> Option<u32> {
-        self.places.get(&Id::of(key)).copied()
+        self.places.find(key as u64, |at| self.nodes[*at as usize].key() == key).copied()
     }
 
     /// The root of an id among the first `count` links.
     fn root(&self, mut at: u32, count: u32) -> u32 {
-        loop {
-            let node = &self.nodes[at as usize];
-            if node.parent == NONE || node.since >= count {
-                return at;
-            }
-            at = node.parent;
+        while let Some(parent) = self.nodes[at as usize].parent(count) {
+            at = parent;
         }
+        at
     }
 
     fn size(&self, at: Option<u32>) -> u32 {
-        at.map_or(1, |at| self.nodes[self.root(at, self.count) as usize].size)
+        at.map_or(1, |at| self.nodes[self.root(at, self.count) as usize].since_or_size)
     }
 
     /// What would become of a claim.
@@ -202,10 +208,10 @@ impl Links {
             return Verdict::Known;
         }
         match (kind, from_at.map(|at| &self.nodes[at as usize])) {
-            (LinkKind::Identify, Some(node)) if node.was_anonymous => {
+            (LinkKind::Identify, Some(node)) if node.has(WAS_ANONYMOUS) => {
                 return refused("errAnonDistinctIdAssignedAlready", format!("$anon_distinct_id already identified: {from}"));
             }
-            (LinkKind::Alias, Some(node)) if node.was_alias => {
+            (LinkKind::Alias, Some(node)) if node.has(WAS_ALIAS) => {
                 return refused("errAliasAlreadyExists", "alias already exists with the id".to_owned());
             }
             _ => {}
@@ -215,7 +221,7 @@ impl Links {
             let text = format!("too many distinctIDs mapped together, Cluster size: {size} Max limit: {CLUSTER_IDS_MAX}");
             return refused("errManyIDs", text);
         }
-        Verdict::New(Link { kind, from: LinkedId::Text(from.into()), to: self.name(to_at).unwrap_or_else(|| to.into()) })
+        Verdict::New(Link { kind, from: LinkedId::Text(from.into()), to: to.into() })
     }
 
     fn judge_device(&self, device: &str, user: &str) -> Verdict {
@@ -229,16 +235,15 @@ impl Links {
             let description = String::new();
             return Verdict::Refused(Failure { kind: LinkKind::Device, reason: "errAnonDistinctIdAssignedAlready", description });
         }
-        Verdict::New(Link { kind: LinkKind::Device, from: LinkedId::Key(from), to: self.name(to_at).unwrap_or_else(|| user.into()) })
+        Verdict::New(Link { kind: LinkKind::Device, from: LinkedId::Key(from), to: user.into() })
     }
 
     fn are_one(&self, a: Option<u32>, b: Option<u32>) -> bool {
         a.zip(b).is_some_and(|(a, b)| self.root(a, self.count) == self.root(b, self.count))
     }
 
-    fn name(&self, at: Option<u32>) -> Option<Arc<str>> {
-        let name = self.nodes[at? as usize].name;
-        self.names.get(name as usize).map(|(_, name)| name.clone())
+    fn name(&self, at: u32) -> Option<&str> {
+        self.names.get(self.nodes[at as usize].name_and_flags & NAME)
     }
 
     /// Makes a link that was found to be new, or is made again.
@@ -248,43 +253,40 @@ impl Links {
             LinkedId::Text(text) => self.node(self.key(text), Some(text)),
         };
         let to = self.node(self.key(&link.to), Some(&link.to));
-        let shares_profile = link.kind != LinkKind::Device;
         let node = &mut self.nodes[from as usize];
-        node.was_anonymous |= link.kind == LinkKind::Identify;
-        node.was_alias |= link.kind == LinkKind::Alias;
-        let (lower, upper) = (self.root(from, self.count), self.root(to, self.count));
+        node.name_and_flags |= match link.kind {
+            LinkKind::Identify => WAS_ANONYMOUS,
+            LinkKind::Alias => WAS_ALIAS,
+            LinkKind::Device | LinkKind::Merge => 0,
+        };
+        let (lower, upper) = (self.root(from, self.count) as usize, self.root(to, self.count) as usize);
         if lower == upper {
             return;
         }
-        let size = self.nodes[lower as usize].size;
-        self.nodes[upper as usize].size += size;
-        let (ring_a, ring_b) = (self.nodes[lower as usize].next, self.nodes[upper as usize].next);
-        self.nodes[upper as usize].next = ring_a;
-        let node = &mut self.nodes[lower as usize];
-        (node.parent, node.since, node.shares_profile, node.next) = (upper, self.count, shares_profile, ring_b);
-        self.shares_profiles |= shares_profile;
+        self.nodes[upper].since_or_size = self.nodes[upper].since_or_size.saturating_add(self.nodes[lower].since_or_size);
+        let (ring_a, ring_b) = (self.nodes[lower].next, self.nodes[upper].next);
+        self.nodes[upper].next = ring_a;
+        let node = &mut self.nodes[lower];
+        (node.parent, node.since_or_size, node.next) = (upper as u32, self.count, ring_b);
+        if link.kind != LinkKind::Device {
+            node.name_and_flags |= SHARES_PROFILE;
+            self.shares_profiles = true;
+        }
         self.count += 1;
     }
 
-    fn node(&mut self, key: u128, text: Option<&Arc<str>>) -> u32 {
-        let next = self.nodes.len() as u32;
-        let at = *self.places.entry(Id::of(key)).or_insert(next);
-        if at == next {
-            self.nodes.push(Node {
-                parent: NONE,
-                since: NONE,
-                size: 1,
-                name: NONE,
-                next: at,
-                shares_profile: false,
-                was_anonymous: false,
-                was_alias: false,
-            });
-        }
+    /// The node of an id, made where there is none, with its text once that is known.
+    fn node(&mut self, key: u128, text: Option<&str>) -> u32 {
+        let at = self.find(key).unwrap_or_else(|| {
+            let at = self.nodes.len() as u32;
+            self.nodes.push(Node::new(key, at));
+            let Self { places, nodes, .. } = self;
+            places.insert_unique(key as u64, at, |at| nodes[*at as usize].key[0]);
+            at
+        });
         let node = &mut self.nodes[at as usize];
-        if let Some(text) = text.filter(|_| node.name == NONE) {
-            node.name = self.names.len() as u32;
-            self.names.push((key, text.clone()));
+        if let Some(text) = text.filter(|_| node.name_and_flags & NAME == NAME) {
+            node.name_and_flags = node.name_and_flags & !NAME | self.names.push(text);
         }
         at
     }
@@ -295,29 +297,26 @@ impl Links {
     }
 
     /// Whose profile an id's is; `None`: its own.
-    pub(crate) fn profile_owner(&self, id: &str, count: u32) -> Option<Arc<str>> {
+    pub(crate) fn profile_owner(&self, id: &str, count: u32) -> Option<&str> {
         let at = self.find(self.key(id))?;
         let owner = self.profile_root(at, count);
-        if owner == at { None } else { self.name(Some(owner)) }
+        if owner == at { None } else { self.name(owner) }
     }
 
     fn profile_root(&self, mut at: u32, count: u32) -> u32 {
-        loop {
-            let node = &self.nodes[at as usize];
-            if node.parent == NONE || node.since >= count || !node.shares_profile {
-                return at;
-            }
-            at = node.parent;
+        while let Some(parent) = self.nodes[at as usize].parent(count).filter(|_| self.nodes[at as usize].has(SHARES_PROFILE)) {
+            at = parent;
         }
+        at
     }
 
     /// All ids that have their profile with `id` now, itself among them.
-    pub(crate) fn profile_ids(&self, id: &str) -> Vec<Arc<str>> {
+    pub(crate) fn profile_ids(&self, id: &str) -> Vec<&str> {
         let Some(start) = self.find(self.key(id)) else { return Vec::new() };
         let owner = self.profile_root(start, self.count);
         let (mut ids, mut at) = (Vec::new(), start);
         loop {
-            ids.extend(self.name(Some(at)).filter(|_| self.profile_root(at, self.count) == owner));
+            ids.extend(self.name(at).filter(|_| self.profile_root(at, self.count) == owner));
             at = self.nodes[at as usize].next;
             if at == start {
                 return ids;
@@ -353,12 +352,10 @@ impl LinksView {
         while let Some(user) = users.get(start).copied() {
             let end = start + users[start..].iter().take_while(|other| **other == user).count();
             let root = links.find(user).map(|at| (at, links.root(at, self.count)));
-            if let Some((_, root)) = root.filter(|(at, root)| at != root)
-                && let Some((key, name)) = links.names.get(links.nodes[root as usize].name as usize)
-            {
-                users[start..end].fill(*key);
+            if let Some((_, root)) = root.filter(|(at, root)| at != root) {
+                users[start..end].fill(links.nodes[root as usize].key());
                 if names {
-                    moved.push((start..end, name.clone()));
+                    moved.push((start..end, links.name(root).unwrap_or_default().into()));
                 }
             }
             start = end;
@@ -368,10 +365,75 @@ impl LinksView {
 
     /// See [`Links::profile_owner`].
     pub(crate) fn profile_owner(&self, id: &str) -> Option<Arc<str>> {
-        if self.is_empty() { None } else { self.links.read().profile_owner(id, self.count) }
+        if self.is_empty() { None } else { self.links.read().profile_owner(id, self.count).map(Arc::from) }
     }
 
     pub(crate) fn shares_profiles(&self) -> bool {
         !self.is_empty() && self.links.read().shares_profiles()
+    }
+}
+
+#[cfg(test)]
+mod throwaway {
+    use super::*;
+
+    fn rss() -> f64 {
+        let s = std::fs::read_to_string("/proc/self/status").unwrap();
+        s.lines().find_map(|l| l.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok()).unwrap() / 1024.0
+    }
+
+    #[test]
+    fn measure() {
+        for pairs in [1_000_000u32, 1_400_000] {
+            let shared = SharedLinks::new([7; 16]);
+            let before = rss();
+            let since = std::time::Instant::now();
+            let mut links = Vec::new();
+            for n in 0..pairs {
+                let (device, user) = (format!("{n:08x}-0000-4000-8000-{n:012x}"), format!("user-{n:07}"));
+                let claim = Claim::Device { device: device.as_str().into(), user: &user };
+                let v = shared.read().judge(&claim);
+                let Verdict::New(link) = v else { panic!() };
+                shared.write().add(&link);
+                if pairs == 1_000_000 { links.push(link) }
+            }
+            println!("{pairs} links judged and made in {:?}; rss {:.0} MiB more (with kept links {})", since.elapsed(), rss() - before, links.len());
+            let g = shared.read();
+            println!("capacity: places {} nodes {} x {} text {} ends {}", g.places.allocation_size(), g.nodes.capacity(), size_of::<Node>(), g.names.text.capacity(), g.names.ends.capacity() * 8);
+            let bytes = g.places.allocation_size() + g.nodes.capacity() * size_of::<Node>() + g.names.text.capacity() + g.names.ends.capacity() * 8;
+            println!("bytes per link {}", bytes as f64 / pairs as f64);
+            drop(g);
+            let since = std::time::Instant::now();
+            for n in 0..pairs {
+                let (device, user) = (format!("{n:08x}-0000-4000-8000-{n:012x}"), format!("user-{n:07}"));
+                let claim = Claim::Device { device: device.as_str().into(), user: &user };
+                assert!(matches!(shared.read().judge(&claim), Verdict::Known));
+            }
+            println!("known: {:?} each", since.elapsed() / pairs);
+            if pairs == 1_000_000 {
+                let since = std::time::Instant::now();
+                let bytes = crate::link_segments::encode(&links).unwrap();
+                println!("file {} bytes per link, encoded in {:?}", bytes.len() as f64 / pairs as f64, since.elapsed());
+                let since = std::time::Instant::now();
+                let fresh = SharedLinks::new([7; 16]);
+                let read = crate::link_segments::decode(&bytes).unwrap();
+                let mut w = fresh.write();
+                read.iter().for_each(|l| w.add(l));
+                println!("read again in {:?}", since.elapsed());
+            }
+            let key = |n: u32| shared.read().device_key(&format!("{n:08x}-0000-4000-8000-{n:012x}"));
+            let mut hits: Vec<u128> = (0..pairs).map(key).collect();
+            hits.sort();
+            let mut misses: Vec<u128> = (0..pairs).map(|n| shared.read().key(&format!("nobody-{n}"))).collect();
+            misses.sort();
+            let mut runs: Vec<u128> = misses.iter().take(100_000).flat_map(|k| [*k; 10]).collect();
+            let view = shared.first(pairs);
+            for (name, users, names) in [("hits", &mut hits.clone(), false), ("hits with names", &mut hits, true), ("misses", &mut misses, false), ("runs of ten, misses", &mut runs, false)] {
+                let since = std::time::Instant::now();
+                let mut moved = 0;
+                for chunk in users.chunks_mut(16 * 1024) { moved += view.resolve(chunk, names).len(); }
+                println!("{name}: {} ns a row ({moved})", since.elapsed().as_nanos() as f64 / users.len() as f64);
+            }
+        }
     }
 }

@@ -258,6 +258,12 @@ mod tests {
         let both = Value::List(vec!["$device:1".into(), "bob".into()]);
         assert_eq!(users(event("$merge", "", &[("$distinct_ids", both)])), ["bob"]);
         assert_eq!(users(event("E", "alice", &[("alias", "bob".into())])), ["alice"], "a property like any other");
+        // Where verbs link, who somebody was until now is joined: it may be a user's id that looks made up.
+        let original = |anonymous: &str| {
+            let event = event("$identify", "alice", &[("$anon_distinct_id", anonymous.into())]);
+            users(Event { linking: Some(model::IdentityMode::Original), ..event })
+        };
+        assert_eq!((original("bob"), original("$device:1")), (vec!["alice".to_owned(), "bob".to_owned()], vec!["alice".to_owned()]));
     }
 
     proptest! {

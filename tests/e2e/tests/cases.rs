@@ -1,6 +1,6 @@
 //! Runs `tests/cases/**/*.md` against the real binary: each file has a server of its own, and its requests run in order.
 //!
-//! A file names its fixture in a line `Fixture: write` or `Fixture: read`. A block marked `request` holds a request line, headers, an empty
+//! A file names its fixture in a line `Fixture: write`, `write-original`, `write-legacy` (by how ids are linked) or `read`. A block marked `request` holds a request line, headers, an empty
 //! line and a body; the block marked `answer` behind it holds the status (and the type), headers, an empty line and the body. Words
 //! behind `request`: `gzip` packs the body, `signed` signs the URL, `signed-form` signs a form, `times=N` sends it N times.
 //!
@@ -43,10 +43,13 @@ fn fixture(name: &str) -> Fixture {
     let server = TestServer::empty();
     server.cli(&["account", "create", "--email", "o@example.com", "--password-stdin"], "correct horse");
     match name {
-        "write" => {
+        "write" | "write-original" | "write-legacy" => {
             let (key, secret) = ("write_key", "write_secret");
             project(&server, "P", WRITE_TOKEN, key, secret);
             service_account(&server, "sa", "sec", "admin");
+            if let Some(mode) = name.strip_prefix("write-") {
+                server.cli(&["project", "set", "--project", "1", "--identity-mode", mode], "");
+            }
             Fixture { server, key, secret }
         }
         "read" => {

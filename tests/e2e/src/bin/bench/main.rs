@@ -4,6 +4,7 @@
 //! `BENCH_SECONDS` (5) per row, `BENCH_EVENTS` (10,000,000) stored events, `BENCH_CONNECTIONS` (64), `BENCH_RESETS` (200).
 
 mod credentials;
+mod identity;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -58,6 +59,7 @@ fn main() {
         );
     }
     println!("\nmemory: {idle:.0} MiB idle, {most:.0} MiB under that load");
+    identity::measure(&runtime, &server);
     credentials::measure(&runtime, &server, &data, &api_key);
     drop(server);
     std::fs::remove_dir_all(&data).expect("it is removed");
