@@ -332,6 +332,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
         ("sluice_seal_failed", u64::from(app.store.seal_failed())),
         ("sluice_log_failed", u64::from(app.store.log_failed())),
     ];
-    let text: String = figures.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
+    let mut text: String = figures.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
+    text.push_str(&app.recordings.metrics());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

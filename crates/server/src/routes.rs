@@ -1,6 +1,6 @@
 //! Every URL path.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -11,11 +11,14 @@ use axum::routing::any;
 
 use model::{AccessRight, Role};
 
+use crate::aliases::Aliases;
 use crate::api::{self, Handler, Operation, Who, account, instance, keys, members, projects, session, tickets};
 use crate::app::App;
+use crate::config::{Routes, Settings};
 use crate::links::{self, Link};
 use crate::{app_api, ingest, reports, sdk, setup};
 use wire::dialect::Endpoint;
+use wire::signature::Names;
 
 /// What is read with a secret; no other site may with a secret that a browser stored.
 const SECRET_PREFIXES: [&str; 3] = ["/api/2.0", "/api/query", APP];
@@ -224,11 +227,19 @@ async fn not_found(State(app): State<Arc<App>>, uri: Uri, request: Request) -> R
     (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "application/json")], wire::error::not_found(uri.path())).into_response()
 }
 
-/// The policy of a read endpoint: what it is called below the prefixes, the parameters that it knows, the right that it asks for.
-type Read = (&'static str, &'static [&'static str], AccessRight);
+/// The policy of a read endpoint.
+struct Read {
+    /// What it is called below the prefixes.
+    path: &'static str,
+    /// The parameters that it knows.
+    names: Names,
+    /// The right that it asks for.
+    right: AccessRight,
+}
 
 /// Every read endpoint.
-const READS: [Read; 12] = [
+#[rustfmt::skip]
+static READS: LazyLock<[Read; 12]> = LazyLock::new(|| [
     ("/export", wire::export::PARAMETERS, AccessRight::Export),
     ("/engage", wire::profiles::PARAMETERS, AccessRight::ProfilesRead),
     ("/events", wire::segmentation::EVENTS_PARAMETERS, AccessRight::Query),
@@ -241,16 +252,19 @@ const READS: [Read; 12] = [
     ("/segmentation/numeric", wire::segmentation::PARAMETERS, AccessRight::Query),
     ("/segmentation/sum", wire::segmentation::PARAMETERS, AccessRight::Query),
     ("/segmentation/average", wire::segmentation::PARAMETERS, AccessRight::Query),
-];
+].map(|(path, parameters, right)| Read { path, names: Names::new(parameters), right }));
+
+/// What a path is judged by that is no read endpoint: it asks for the right to query before it says so.
+static NO_READ: LazyLock<Names> = LazyLock::new(|| Names::new(wire::segmentation::PARAMETERS));
 
 fn read(path: &str) -> Option<&'static Read> {
     let name = READ_PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix))?.trim_end_matches('/');
-    READS.iter().find(|(known, ..)| *known == name)
+    READS.iter().find(|read| read.path == name)
 }
 
-/// The parameters and the right of a read endpoint; a path that is none asks for the right to query before it says so.
-pub(crate) fn knows(path: &str) -> (&'static [&'static str], AccessRight) {
-    read(path).map_or((wire::segmentation::PARAMETERS, AccessRight::Query), |(_, parameters, right)| (parameters, *right))
+/// The parameters and the right of a read endpoint.
+pub(crate) fn knows(path: &str) -> (&'static Names, AccessRight) {
+    read(path).map_or((&NO_READ, AccessRight::Query), |read| (&read.names, read.right))
 }
 
 /// The path of an endpoint that there is, else `unknown`: what is counted and kept holds no words of a stranger.
@@ -265,25 +279,30 @@ pub(crate) fn counted(path: &str) -> &str {
     }
 }
 
-/// Collapses doubled slashes and drops a trailing one: SDKs send both, and none follows a redirect of a POST.
-pub(crate) fn normal(uri: &Uri) -> Option<Uri> {
-    let path = uri.path();
-    if !path.contains("//") && (path.len() == 1 || !path.ends_with('/')) {
-        return None;
-    }
-    let mut normal = String::with_capacity(path.len());
-    for piece in path.split('/').filter(|piece| !piece.is_empty()) {
-        normal.push('/');
-        normal.push_str(piece);
-    }
-    if normal.is_empty() {
-        normal.push('/');
-    }
-    if let Some(query) = uri.query() {
-        normal.push('?');
-        normal.push_str(query);
-    }
-    normal.parse().ok()
+/// The other paths that the settings give to endpoints, so that a page can send beneath its own site's paths.
+pub(crate) fn aliases(settings: &Settings) -> Result<Aliases, String> {
+    // What stands for something already, and what is asked for by clients that know no other name.
+    let own = [
+        "api",
+        "track",
+        "engage",
+        "groups",
+        "import",
+        "flags",
+        "settings",
+        "decide",
+        "record",
+        "setup",
+        "health",
+        "metrics",
+        "invitation",
+        "reset-password",
+        "confirm-email",
+        "lookup-tables",
+    ];
+    let Routes { track, engage, groups, flags, record, settings: remote } = &settings.routes;
+    let names = [(track, TRACK), (engage, "/engage"), (groups, "/groups"), (flags, "/flags"), (record, "/record"), (remote, "/settings")];
+    Aliases::new(&settings.listen.path_prefixes, &names.map(|(name, path)| (name.clone(), path)), &own)
 }
 
 /// Whether a path is for pages of this server alone.

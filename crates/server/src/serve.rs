@@ -59,6 +59,7 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
     let key_file = admin::key_file(dir, key);
     let first_run = !key_file.exists();
     let metastore = Arc::new(Metastore::open(dir, &key_file, clock::now()).map_err(|error| error.to_string())?);
+    clock::remember(metastore.newest_time().map_err(|error| error.to_string())?);
     if first_run && metastore.has_key_file() {
         println!("key file made: {} (without it no API secret can be read; keep a copy apart from backups)", key_file.display());
     }
@@ -101,6 +102,7 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
     let shown = if is_demo { demo::prepare(&metastore, &store, address).await? } else { String::new() };
     let listening = Listener {
         router: axum::Router::new(),
+        aliases: Arc::new(routes::aliases(&settings)?),
         header_timeout: settings.listen.header_timeout(),
         room: Arc::new(Semaphore::new(settings.listen.connections_max)),
         certificate: None,
@@ -111,6 +113,8 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
     tokio::spawn(mail::run(app.clone(), mails));
     let telling = tokio::spawn(notices::run(app.clone(), stopped.clone()));
     admin::serve(dir, app.clone()).await.map_err(|error| format!("cannot open the command socket: {error}"))?;
+    let (places, watched) = (app.clone(), stopped.clone());
+    tokio::spawn(async move { places.geo.follow(watched).await });
     let counting = tokio::spawn(callers::run(app.clone(), stopped.clone()));
     let listening = Listener { router: routes::router(app), ..listening };
     let mut servers = vec![tokio::spawn(listening.clone().serve(listener, stopped.clone()))];

@@ -48,8 +48,9 @@ pub struct Options {
     pub api_key: Option<String>,
     /// Project of a service account.
     pub project_id: Option<String>,
-    /// The sender's address stands for the user where a record names nobody.
-    pub ip: bool,
+    /// Whether the sender's address says where the user is, where the request tells; if it does, it also stands for the user where a
+    /// record names nobody.
+    pub ip: Option<bool>,
     /// Some of the text was not UTF-8.
     pub lossy: bool,
     /// The data is long enough that one of its records may be longer than a record may be.
@@ -81,7 +82,7 @@ pub fn decode_plain(query: &str, body: Vec<u8>, limits: Limits) -> (Options, Res
         let (fields, broken) = form_lossy(text.as_bytes());
         pairs.extend(fields);
         lossy |= broken;
-        match pairs.iter().find(|(name, _)| name == "data") {
+        match pairs.iter().find(|(name, data)| name == "data" && !data.is_empty()) {
             Some((_, data)) => unescape(data, &mut lossy).and_then(|text| raw(&text, limits)),
             None => Err(BodyError::Malformed("data, missing or empty".to_owned())),
         }
@@ -92,7 +93,7 @@ pub fn decode_plain(query: &str, body: Vec<u8>, limits: Limits) -> (Options, Res
 }
 
 fn options(pairs: &[(String, String)]) -> Options {
-    let get = |name: &str| pairs.iter().find(|(given, _)| given == name).map(|(_, value)| value.clone()).filter(|value| !value.is_empty());
+    let get = |name: &str| pairs.iter().find(|(given, value)| given == name && !value.is_empty()).map(|(_, value)| value.clone());
     let truthy = |name: &str| get(name).is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"));
     Options {
         verbose: truthy("verbose"),
@@ -102,7 +103,7 @@ fn options(pairs: &[(String, String)]) -> Options {
         redirect: get("redirect"),
         api_key: get("api_key"),
         project_id: get("project_id"),
-        ip: truthy("ip"),
+        ip: get("ip").map(|_| truthy("ip")),
         lossy: false,
         is_long: false,
     }
@@ -238,5 +239,8 @@ mod tests {
         assert!(decode("", b"data=x&verbose=1", LIMITS).0.verbose);
         assert!(decode("verbose=2", b"", LIMITS).0.verbose);
         assert!(!decode("verbose=0", b"", LIMITS).0.verbose);
+        assert!(decode("verbose=", b"data=x&verbose=1", LIMITS).0.verbose, "an empty one says nothing");
+        assert_eq!(records("data=", b"data={\"a\":1}"), [r#"{"a":1}"#]);
+        assert_eq!(["", "ip=", "ip=0", "ip=1"].map(|query| decode(query, b"", LIMITS).0.ip), [None, None, Some(false), Some(true)]);
     }
 }

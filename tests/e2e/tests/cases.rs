@@ -1,6 +1,7 @@
 //! Runs `tests/cases/**/*.md` against the real binary: each file has a server of its own, and its requests run in order.
 //!
-//! A file names its fixture in a line `Fixture: write`, `write-original`, `write-legacy` (by how ids are linked) or `read`. A block marked `request` holds a request line, headers, an empty
+//! A file names its fixture in a line `Fixture: write`, `Fixture: write-original` or `write-legacy` (by how ids are linked), `Fixture: read`
+//! or `Fixture: geo`. A block marked `request` holds a request line, headers, an empty
 //! line and a body; the block marked `answer` behind it holds the status (and the type), headers, an empty line and the body. Words
 //! behind `request`: `gzip` packs the body, `signed` signs the URL, `signed-form` signs a form, `times=N` sends it N times.
 //!
@@ -39,11 +40,17 @@ fn service_account(server: &TestServer, user: &str, secret: &str, role: &str) {
     server.cli(&[&account[..], &["--secret-stdin"]].concat(), secret);
 }
 
+/// Settings of a server behind a proxy on this machine, with a database of addresses.
+fn with_places() -> String {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/places.mmdb");
+    format!("[listen]\ntrusted_proxies = [\"127.0.0.1\"]\n[geo]\nmmdb_file = \"{file}\"\n")
+}
+
 fn fixture(name: &str) -> Fixture {
-    let server = TestServer::empty();
+    let server = if name == "geo" { TestServer::empty_with(&with_places()) } else { TestServer::empty() };
     server.cli(&["account", "create", "--email", "o@example.com", "--password-stdin"], "correct horse");
     match name {
-        "write" | "write-original" | "write-legacy" => {
+        "write" | "write-original" | "write-legacy" | "geo" => {
             let (key, secret) = ("write_key", "write_secret");
             project(&server, "P", WRITE_TOKEN, key, secret);
             service_account(&server, "sa", "sec", "admin");
