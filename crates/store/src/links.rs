@@ -395,12 +395,27 @@ mod throwaway {
                 let v = shared.read().judge(&claim);
                 let Verdict::New(link) = v else { panic!() };
                 shared.write().add(&link);
-                if pairs == 1_000_000 { links.push(link) }
+                if pairs == 1_000_000 {
+                    links.push(link)
+                }
             }
-            println!("{pairs} links judged and made in {:?}; rss {:.0} MiB more (with kept links {})", since.elapsed(), rss() - before, links.len());
+            println!(
+                "{pairs} links judged and made in {:?}; rss {:.0} MiB more (with kept links {})",
+                since.elapsed(),
+                rss() - before,
+                links.len()
+            );
             let g = shared.read();
-            println!("capacity: places {} nodes {} x {} text {} ends {}", g.places.allocation_size(), g.nodes.capacity(), size_of::<Node>(), g.names.text.capacity(), g.names.ends.capacity() * 8);
-            let bytes = g.places.allocation_size() + g.nodes.capacity() * size_of::<Node>() + g.names.text.capacity() + g.names.ends.capacity() * 8;
+            println!(
+                "capacity: places {} nodes {} x {} text {} ends {}",
+                g.places.allocation_size(),
+                g.nodes.capacity(),
+                size_of::<Node>(),
+                g.names.text.capacity(),
+                g.names.ends.capacity() * 8
+            );
+            let bytes =
+                g.places.allocation_size() + g.nodes.capacity() * size_of::<Node>() + g.names.text.capacity() + g.names.ends.capacity() * 8;
             println!("bytes per link {}", bytes as f64 / pairs as f64);
             drop(g);
             let since = std::time::Instant::now();
@@ -428,10 +443,17 @@ mod throwaway {
             misses.sort();
             let mut runs: Vec<u128> = misses.iter().take(100_000).flat_map(|k| [*k; 10]).collect();
             let view = shared.first(pairs);
-            for (name, users, names) in [("hits", &mut hits.clone(), false), ("hits with names", &mut hits, true), ("misses", &mut misses, false), ("runs of ten, misses", &mut runs, false)] {
+            for (name, users, names) in [
+                ("hits", &mut hits.clone(), false),
+                ("hits with names", &mut hits, true),
+                ("misses", &mut misses, false),
+                ("runs of ten, misses", &mut runs, false),
+            ] {
                 let since = std::time::Instant::now();
                 let mut moved = 0;
-                for chunk in users.chunks_mut(16 * 1024) { moved += view.resolve(chunk, names).len(); }
+                for chunk in users.chunks_mut(16 * 1024) {
+                    moved += view.resolve(chunk, names).len();
+                }
                 println!("{name}: {} ns a row ({moved})", since.elapsed().as_nanos() as f64 / users.len() as f64);
             }
         }

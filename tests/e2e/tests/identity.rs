@@ -145,7 +145,8 @@ fn the_token_alone_joins_no_known_users_where_a_project_minds() {
     set(&["--deletes-need-secret", "true"]);
     assert_eq!(send("/import", "$merge", &merge, Some(&token)), "0");
     set(&["--identity-needs-signature", "true"]);
-    let secret = e2e::field(&serde_json::from_str(&server.cli(&["project", "identity-secret", "--project", "1"], "")).unwrap(), "identity_secret");
+    let secret =
+        e2e::field(&serde_json::from_str(&server.cli(&["project", "identity-secret", "--project", "1"], "")).unwrap(), "identity_secret");
     let now = jiff::Timestamp::now().as_second();
     let proof = format!(r#""$identity_signed_at":{now},"$identity_signature":"{}""#, wire::identity::sign(&secret, "mallory", now));
     let identify = |anonymous: &str| format!(r#""distinct_id":"mallory","$anon_distinct_id":"{anonymous}",{proof}"#);

@@ -10,14 +10,18 @@ const PER_REQUEST: u64 = 50;
 
 /// Prints both rows.
 pub(crate) fn measure(runtime: &tokio::runtime::Runtime, server: &Process) {
-    println!("\n{:<52} {:>12} {:>8} {:>9} {:>9}", "events that bring their device, 50 in a request", "events/s", "ratio", "p50 ms", "p99 ms");
+    println!(
+        "\n{:<52} {:>12} {:>8} {:>9} {:>9}",
+        "events that bring their device, 50 in a request", "events/s", "ratio", "p50 ms", "p99 ms"
+    );
     let next = Arc::new(AtomicU64::new(0));
     let mut without = None;
     for (name, device) in [("under a name that links nobody", "$device_no"), ("half the users linked to their devices", "$device_id")] {
         let next = next.clone();
         let request = move || {
             let body = devices(&body(next.fetch_add(PER_REQUEST, Ordering::Relaxed), PER_REQUEST, false), device);
-            let head = format!("POST /track HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+            let head =
+                format!("POST /track HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
             Some((head + &body, PER_REQUEST))
         };
         let stop = Stop::After(Duration::from_secs(setting("BENCH_SECONDS", 5)));
