@@ -225,9 +225,11 @@ impl Links {
     }
 
     fn judge_device(&self, device: &str, user: &str) -> Verdict {
-        let from = self.device_key(device);
-        let (from_at, to_at) = (self.find(from), self.find(self.key(user)));
-        if self.are_one(from_at, to_at) {
+        let (from, to) = (self.device_key(device), self.key(user));
+        let from_at = self.find(from);
+        // Most events say what is known of a user whose id shows: one look-up tells.
+        let is_known = |at| self.nodes[self.root(at, self.count) as usize].key() == to;
+        if from_at.is_some_and(is_known) || self.are_one(from_at, self.find(to)) {
             return Verdict::Known;
         }
         // A device that others are linked to is taken as well.
@@ -370,92 +372,5 @@ impl LinksView {
 
     pub(crate) fn shares_profiles(&self) -> bool {
         !self.is_empty() && self.links.read().shares_profiles()
-    }
-}
-
-#[cfg(test)]
-mod throwaway {
-    use super::*;
-
-    fn rss() -> f64 {
-        let s = std::fs::read_to_string("/proc/self/status").unwrap();
-        s.lines().find_map(|l| l.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok()).unwrap() / 1024.0
-    }
-
-    #[test]
-    fn measure() {
-        for pairs in [1_000_000u32, 1_400_000] {
-            let shared = SharedLinks::new([7; 16]);
-            let before = rss();
-            let since = std::time::Instant::now();
-            let mut links = Vec::new();
-            for n in 0..pairs {
-                let (device, user) = (format!("{n:08x}-0000-4000-8000-{n:012x}"), format!("user-{n:07}"));
-                let claim = Claim::Device { device: device.as_str().into(), user: &user };
-                let v = shared.read().judge(&claim);
-                let Verdict::New(link) = v else { panic!() };
-                shared.write().add(&link);
-                if pairs == 1_000_000 {
-                    links.push(link)
-                }
-            }
-            println!(
-                "{pairs} links judged and made in {:?}; rss {:.0} MiB more (with kept links {})",
-                since.elapsed(),
-                rss() - before,
-                links.len()
-            );
-            let g = shared.read();
-            println!(
-                "capacity: places {} nodes {} x {} text {} ends {}",
-                g.places.allocation_size(),
-                g.nodes.capacity(),
-                size_of::<Node>(),
-                g.names.text.capacity(),
-                g.names.ends.capacity() * 8
-            );
-            let bytes =
-                g.places.allocation_size() + g.nodes.capacity() * size_of::<Node>() + g.names.text.capacity() + g.names.ends.capacity() * 8;
-            println!("bytes per link {}", bytes as f64 / pairs as f64);
-            drop(g);
-            let since = std::time::Instant::now();
-            for n in 0..pairs {
-                let (device, user) = (format!("{n:08x}-0000-4000-8000-{n:012x}"), format!("user-{n:07}"));
-                let claim = Claim::Device { device: device.as_str().into(), user: &user };
-                assert!(matches!(shared.read().judge(&claim), Verdict::Known));
-            }
-            println!("known: {:?} each", since.elapsed() / pairs);
-            if pairs == 1_000_000 {
-                let since = std::time::Instant::now();
-                let bytes = crate::link_segments::encode(&links).unwrap();
-                println!("file {} bytes per link, encoded in {:?}", bytes.len() as f64 / pairs as f64, since.elapsed());
-                let since = std::time::Instant::now();
-                let fresh = SharedLinks::new([7; 16]);
-                let read = crate::link_segments::decode(&bytes).unwrap();
-                let mut w = fresh.write();
-                read.iter().for_each(|l| w.add(l));
-                println!("read again in {:?}", since.elapsed());
-            }
-            let key = |n: u32| shared.read().device_key(&format!("{n:08x}-0000-4000-8000-{n:012x}"));
-            let mut hits: Vec<u128> = (0..pairs).map(key).collect();
-            hits.sort();
-            let mut misses: Vec<u128> = (0..pairs).map(|n| shared.read().key(&format!("nobody-{n}"))).collect();
-            misses.sort();
-            let mut runs: Vec<u128> = misses.iter().take(100_000).flat_map(|k| [*k; 10]).collect();
-            let view = shared.first(pairs);
-            for (name, users, names) in [
-                ("hits", &mut hits.clone(), false),
-                ("hits with names", &mut hits, true),
-                ("misses", &mut misses, false),
-                ("runs of ten, misses", &mut runs, false),
-            ] {
-                let since = std::time::Instant::now();
-                let mut moved = 0;
-                for chunk in users.chunks_mut(16 * 1024) {
-                    moved += view.resolve(chunk, names).len();
-                }
-                println!("{name}: {} ns a row ({moved})", since.elapsed().as_nanos() as f64 / users.len() as f64);
-            }
-        }
     }
 }
