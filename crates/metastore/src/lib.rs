@@ -66,6 +66,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001-start.sql"),
     include_str!("migrations/0002-credentials.sql"),
     include_str!("migrations/0003-people.sql"),
+    include_str!("migrations/0004-identity.sql"),
     include_str!("migrations/0005-groups.sql"),
     include_str!("migrations/0009-limits.sql"),
 ];

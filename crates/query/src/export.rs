@@ -55,6 +55,7 @@ fn event<'b>(batch: &'b Batch, row: usize, properties: &'b EachProperty<'b>) -> 
     EventRef {
         name: batch.event(),
         distinct_id: batch.distinct_id(row),
+        distinct_id_before_identity: batch.distinct_id_before_identity(row),
         time: Timestamp(batch.times()[row]),
         insert_id: batch.insert_id(row),
         properties,

@@ -318,6 +318,7 @@ impl Work<'_> {
             organization_id: asked.organization_id,
             timezone: asked.timezone.clone(),
             week_start: asked.week_start.as_ref().map(week_start).transpose()?,
+            identity_mode: asked.identity_mode.as_deref().map(views::identity_mode).transpose()?,
             requires_tls: (asked.require_tls || asked.no_require_tls).then_some(asked.require_tls),
             token_options: (options != before).then_some(options),
         })

@@ -286,6 +286,9 @@ pub(crate) struct ProjectSet {
     /// monday or sunday.
     #[arg(long)]
     pub(crate) week_start: Option<String>,
+    /// How the project finds out which ids are one user, from the next event on: simplified, original or legacy.
+    #[arg(long)]
+    pub(crate) identity_mode: Option<String>,
     /// Refuse secrets over plain HTTP.
     #[arg(long)]
     pub(crate) require_tls: bool,

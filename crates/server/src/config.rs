@@ -242,6 +242,17 @@ impl Log {
     }
 }
 
+/// The sockets that whoever started the server holds for it (`LISTEN_FDS`, as systemd passes them): they queue what comes while it restarts.
+pub(crate) fn held_sockets() -> Result<Vec<std::net::TcpListener>, String> {
+    let mut held = listenfd::ListenFd::from_env();
+    let failed = |error| format!("a socket that was handed over takes no connections: {error}");
+    let mut sockets = Vec::new();
+    for at in 0..held.len() {
+        sockets.extend(held.take_tcp_listener(at).map_err(failed)?);
+    }
+    Ok(sockets)
+}
+
 /// `SLUICE_DATA`: the data directory where `--data` is not given.
 pub(crate) fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, String> {
     given

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+pub mod raw;
+
 /// A running server with one project whose credentials are known.
 pub struct TestServer {
     child: Child,
