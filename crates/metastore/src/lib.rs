@@ -12,6 +12,7 @@ mod envelope;
 mod error;
 mod identity;
 mod invitations;
+mod jobs;
 mod keys;
 mod ledger;
 mod members;
@@ -43,6 +44,7 @@ pub use credentials::{
 };
 pub use error::MetaError;
 pub use invitations::{Invitation, InvitationCodes, Invited};
+pub use jobs::{Job, JobPart, JobState, PartState};
 pub use keys::{KeyPair, KeyRow, NewKey, SecretForm};
 pub use members::{Member, Transfer};
 pub use projects::{NewProject, Project, ProjectChange, SignatureLifetime, TokenOptions, WeekStart};
@@ -60,6 +62,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001-start.sql"),
     include_str!("migrations/0002-credentials.sql"),
     include_str!("migrations/0003-people.sql"),
+    include_str!("migrations/0008-jobs.sql"),
 ];
 
 /// The database below a data directory.

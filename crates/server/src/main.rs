@@ -18,6 +18,7 @@ mod config;
 mod demo;
 mod gate;
 mod ingest;
+mod jobs;
 mod judge;
 mod leaks;
 mod links;

@@ -11,7 +11,7 @@ use axum::routing::any;
 
 use model::{AccessRight, Role};
 
-use crate::api::{self, Handler, Operation, Who, account, instance, keys, members, projects, session, tickets};
+use crate::api::{self, Handler, Operation, Who, account, instance, jobs, keys, members, projects, session, tickets};
 use crate::app::App;
 use crate::links::{self, Link};
 use crate::{app_api, ingest, reports, sdk, setup};
@@ -31,8 +31,10 @@ pub(crate) const ACCEPT_INVITATION: &str = "/invitation";
 pub(crate) const RESET_PASSWORD: &str = "/reset-password";
 pub(crate) const CONFIRM_EMAIL: &str = "/confirm-email";
 
-/// The export's path, for messages.
+/// The export's path, for messages, and where imports pull events from.
 pub(crate) const EXPORT: &str = "/api/2.0/export";
+/// Where imports pull profiles from.
+pub(crate) const PROFILES: &str = "/api/2.0/engage";
 /// Where the first account is made.
 pub(crate) const SETUP: &str = "/setup";
 const HEALTH: &str = "/health";
@@ -43,7 +45,7 @@ pub(crate) const TRACK: &str = "/track";
 /// Every operation of the management API with its policy: who may call it, and whether a fresh proof is needed. A row each.
 #[rustfmt::skip]
 pub(crate) fn operations() -> Vec<Operation> {
-    use Role::{Admin, Consumer, Owner};
+    use Role::{Admin, Analyst, Consumer, Owner};
     use Who::{Account, Anyone, Founder, Member, Operator};
     vec![
         // Everybody.
@@ -82,7 +84,11 @@ pub(crate) fn operations() -> Vec<Operation> {
         get("/projects/{project}/keys", Member(Consumer), "list_keys", keys::list, "The project's API keys without their secrets."),
         get("/projects/{project}/members", Member(Consumer), "list_members", members::list, "The members, owners first."),
         delete("/projects/{project}/members/{account}", Member(Consumer), "remove_member", members::remove, "Ends a membership: one's own, or as an admin another's.").fresh(),
+        get("/projects/{project}/jobs", Member(Analyst), "list_jobs", jobs::list, "The newest imports and exports."),
+        get("/projects/{project}/jobs/{job}", Member(Analyst), "show_job", jobs::show, "How far an import or export is, or what came of it."),
         // Admins of the project.
+        post("/projects/{project}/jobs/{job}/cancel", Member(Admin), "cancel_job", jobs::cancel, "Ends an import or export; what it stored stays."),
+        post("/projects/{project}/imports", Member(Admin), "start_import", jobs::start_import, "Imports events and profiles from Mixpanel, or continues that.").fresh().brings_secret(),
         patch("/projects/{project}", Member(Admin), "change_project", projects::change, "Changes a project's settings."),
         put("/projects/{project}/token-options", Member(Admin), "set_token_options", projects::set_token_options, "Says what the project's token may bring; replaces all of it.").fresh(),
         put("/projects/{project}/require-tls", Member(Admin), "require_tls", projects::require_tls, "Refuses secrets over plain HTTP, or takes them again.").fresh(),

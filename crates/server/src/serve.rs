@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::app::App;
 use crate::config::{Settings, Tls};
+use crate::jobs::Jobs;
 use crate::listen::Listener;
 use crate::mail::{self, Mailer};
 use crate::tls::{self, Certificate};
@@ -107,10 +108,12 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
     };
     let (mailer, mails) = Mailer::new(&settings.mail, dir.join(MAILBOX))?;
     let base = format!("http://{address}");
-    let app = Arc::new(App::new(metastore.clone(), store, settings, mailer, base).map_err(|error| error.to_string())?);
+    let app = Arc::new(App::new(dir, metastore.clone(), store, settings, mailer, base).map_err(|error| error.to_string())?);
     tokio::spawn(mail::run(app.clone(), mails));
     let telling = tokio::spawn(notices::run(app.clone(), stopped.clone()));
     admin::serve(dir, app.clone()).await.map_err(|error| format!("cannot open the command socket: {error}"))?;
+    Jobs::resume(&app).map_err(|error| error.to_string())?;
+    let working = app.clone();
     let counting = tokio::spawn(callers::run(app.clone(), stopped.clone()));
     let listening = Listener { router: routes::router(app), ..listening };
     let mut servers = vec![tokio::spawn(listening.clone().serve(listener, stopped.clone()))];
@@ -145,6 +148,8 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
         _ = terminate.recv() => {}
     }
     let _ = stop.send(true);
+    working.jobs.stop().await;
+    drop(working);
     for server in servers {
         let _ = server.await;
     }

@@ -4,6 +4,7 @@
 //! `sealed_through`; replay starts behind it; forgetting log files only frees space. A snapshot takes live segments and the unsealed
 //! tail together under one lock, so that counts never dip or jump while sealing and compaction run.
 
+pub mod archive;
 mod batch;
 mod dedup;
 pub mod disk;

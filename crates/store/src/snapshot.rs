@@ -325,6 +325,14 @@ impl Snapshot {
         })
     }
 
+    /// Calls `each` with all profiles, of users and of groups of every key, by key, until it wants no more. Blocking.
+    pub fn each_profile_of_any_kind(&self, mut each: impl FnMut(ProfileKey, Profile) -> bool) -> Result<(), StoreError> {
+        self.read_profiles(None, |key, stored| {
+            let Some(profile) = stored.folded.profile else { return Ok(()) };
+            if each(key, profile) { Ok(()) } else { Err(StoreError::Stopped) }
+        })
+    }
+
     /// All profiles of a kind, by id. Blocking.
     pub fn profiles(&self, kind: &ProfileKind) -> Result<Vec<(String, Profile)>, StoreError> {
         let mut found = Vec::new();
