@@ -32,5 +32,10 @@ export REQUESTS_CA_BUNDLE=$work/tls.pem SSL_CERT_FILE=$work/tls.pem NODE_EXTRA_C
 status=0
 "$tools/venv/bin/python" python_clients.py || status=1
 NODE_PATH=$tools/node_modules node node_clients.cjs || status=1
+days="--project 1 --from-date 1971-01-01 --to-date 2200-01-01"
+# shellcheck disable=SC2086 # several words
+"$sluice" export $days --profiles --format parquet --output "$work/parquet/" >/dev/null &&
+  "$sluice" export $days --output "$work/events.jsonl" >/dev/null &&
+  "$tools/venv/bin/python" parquet_file.py "$work/parquet" "$work/events.jsonl" || status=1
 if [ $status != 0 ]; then tail -n 20 "$work/err" >&2; fi
 exit $status

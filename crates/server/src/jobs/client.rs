@@ -322,10 +322,11 @@ impl Shown {
             bar.set_length(progress.total);
             bar.set_position(progress.done);
             let mib = progress.bytes / (1024 * 1024);
-            bar.set_message(format!("{}, {} {}, {mib} MiB, {} records", progress.unit, progress.phase, progress.part, progress.records));
+            let what = format!("{} {} {}", progress.phase, progress.part, progress.why);
+            bar.set_message(format!("{}, {}, {mib} MiB, {} records", progress.unit, what.trim(), progress.records));
             return;
         }
-        let line = format!("{} {}", progress.phase, progress.part);
+        let line = format!("{} {} {}", progress.phase, progress.part, progress.why);
         let line = line.trim();
         if !self.silent && *self.last.borrow() != line {
             eprintln!("{line}\t{}/{} {}\t{} records", progress.done, progress.total, progress.unit, progress.records);

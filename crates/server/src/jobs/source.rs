@@ -192,9 +192,15 @@ impl<'a> Source<'a> {
                 self.hour.sent.extend(counts.then_some(now));
                 return Ok(());
             }
-            let phase = std::mem::replace(&mut self.running.progress().phase, "waiting".to_owned());
+            let phase = {
+                let mut progress = self.running.progress();
+                progress.why = "for its turn: the source takes so many requests only".to_owned();
+                std::mem::replace(&mut progress.phase, "waiting".to_owned())
+            };
             self.running.pause(wait)?;
-            self.running.progress().phase = phase;
+            let mut progress = self.running.progress();
+            progress.why.clear();
+            progress.phase = phase;
         }
     }
 
@@ -209,7 +215,7 @@ impl<'a> Source<'a> {
                 Err(Fault::Wait(_)) if waits >= WAITS_MAX => return Err(Stop::Failed("the source asked to wait too often".to_owned())),
                 Err(Fault::Wait(asked)) => {
                     waits += 1;
-                    (asked.unwrap_or(Duration::ZERO).max(backoff(waits)), "it asks to wait".to_owned())
+                    (asked.unwrap_or(Duration::ZERO).max(backoff(waits)), "the source asks to wait".to_owned())
                 }
                 Err(Fault::Broken(why)) if failures + 1 >= FAILURES_MAX => {
                     return Err(Stop::Failed(format!("the source failed {FAILURES_MAX} times: {why}")));
@@ -220,8 +226,12 @@ impl<'a> Source<'a> {
                 }
             };
             tracing::info!(job.id = self.running.id, "an import waits {} ms for its source: {why}", wait.as_millis());
-            self.running.progress().phase = "waiting".to_owned();
+            {
+                let mut progress = self.running.progress();
+                (progress.phase, progress.why) = ("waiting".to_owned(), why);
+            }
             self.running.pause(wait)?;
+            self.running.progress().why.clear();
         }
     }
 }

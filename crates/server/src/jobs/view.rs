@@ -13,15 +13,17 @@ use crate::views::shown;
 /// How far a job is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Progress {
-    /// What it does now: `fetching`, `storing`, `waiting`, `writing`.
+    /// What it does now: `fetching`, `storing`, `waiting`, `comparing`, `writing`.
     pub phase: String,
+    /// Why it waits, while it does.
+    pub why: String,
     /// Which piece it is at.
     pub part: String,
     /// Of the whole, in `unit`s.
     pub done: u64,
     /// The whole, in `unit`s; 0 where nobody knows it.
     pub total: u64,
-    /// `days`, `files` or `rows`.
+    /// `days`, `files`, `profiles` or `rows`.
     pub unit: String,
     /// Records that were stored or written since the job began.
     pub records: u64,
