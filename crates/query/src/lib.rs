@@ -14,8 +14,8 @@ mod top_events;
 use std::sync::Arc;
 
 use model::report::{
-    Aggregate, AggregateAnswer, Buckets, Engage, EngageAnswer, EventNames, Export, PropertyValues, RankedAnswer, Series, SeriesAnswer, TopEvents,
-    TopEventsAnswer, TopProperties,
+    Aggregate, AggregateAnswer, Buckets, Engage, EngageAnswer, EventNames, Export, PropertyValues, RankedAnswer, Series, SeriesAnswer,
+    TopEvents, TopEventsAnswer, TopProperties,
 };
 use model::{EventRef, ProjectId, Timestamp};
 use store::Store;

@@ -18,8 +18,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 
 use crate::app::App;
 use crate::commands::{
-    Account, Audit, BearerToken, Command, Credentials, Invitation, Job, Kek, Key, Member, On, Profiles, Project, ProjectSet, ServiceAccount,
-    Ticket, Transfer,
+    Account, Audit, BearerToken, Command, Credentials, Invitation, Job, Kek, Key, Member, On, Profiles, Project, ProjectSet,
+    ServiceAccount, Ticket, Transfer,
 };
 use crate::jobs::view::JobView;
 use crate::views::{self, DONE, KeyPair};

@@ -117,9 +117,9 @@ impl<W: Write + Send> Writer<W> {
     pub fn new(out: W, rows: Rows, found: &Found, json: WriteJson) -> Result<Self, StoreError> {
         let (columns, has_rest) = found.columns();
         let fixed = match rows {
-            Rows::Events => EXPORTED_EVENTS
-                .map(|name| Field::new(name, if name == schema::TIME { instants() } else { DataType::Utf8 }, false))
-                .to_vec(),
+            Rows::Events => {
+                EXPORTED_EVENTS.map(|name| Field::new(name, if name == schema::TIME { instants() } else { DataType::Utf8 }, false)).to_vec()
+            }
             Rows::Profiles => EXPORTED_PROFILES.map(|name| Field::new(name, DataType::Utf8, true)).to_vec(),
         };
         let schema = Arc::new(Schema::new(with_properties(fixed, &columns, has_rest)));
@@ -134,9 +134,7 @@ impl<W: Write + Send> Writer<W> {
     /// Writes some rows of a batch of events.
     pub fn write_batch(&mut self, batch: &Batch, rows: &[usize]) -> Result<(), StoreError> {
         debug_assert_eq!(self.rows, Rows::Events);
-        let text = |of: &dyn Fn(usize) -> String| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(rows.iter().map(|row| of(*row))))
-        };
+        let text = |of: &dyn Fn(usize) -> String| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(|row| of(*row)))) };
         let times = TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| batch.times()[*row])).with_timezone("UTC");
         let mut arrays: Vec<ArrayRef> = vec![
             text(&|_| batch.event().to_string()),
@@ -166,9 +164,8 @@ impl<W: Write + Send> Writer<W> {
     /// Writes profiles.
     pub fn write_profiles(&mut self, profiles: &[(ProfileKey, Properties)]) -> Result<(), StoreError> {
         debug_assert_eq!(self.rows, Rows::Profiles);
-        let text = |of: fn(&ProfileKey) -> Option<&str>| -> ArrayRef {
-            Arc::new(StringArray::from_iter(profiles.iter().map(|(key, _)| of(key))))
-        };
+        let text =
+            |of: fn(&ProfileKey) -> Option<&str>| -> ArrayRef { Arc::new(StringArray::from_iter(profiles.iter().map(|(key, _)| of(key)))) };
         let mut arrays = vec![
             text(|key| if let ProfileKey::User(id) = key { Some(id.as_str()) } else { None }),
             text(|key| if let ProfileKey::Group { key, .. } = key { Some(key.as_str()) } else { None }),

@@ -302,10 +302,10 @@ mod tests {
     fn what_has_no_id_gets_one_and_what_has_one_keeps_it() {
         assert!(prepared(r#"{"time":1577836800,"distinct_id":7}"#, &Times::default()).1.ends_with(r#""$insert_id":"made"}"#));
         let (kept, text) = prepared(r#"{"time":"soon","$insert_id":"i","distinct_id":7}"#, &Times::default());
-        assert_eq!((kept, text.as_str()), (
-            Kept { distinct_id: "7".to_owned(), time: None },
-            r#"{"time":"soon","$insert_id":"i","distinct_id":7}"#
-        ));
+        assert_eq!(
+            (kept, text.as_str()),
+            (Kept { distinct_id: "7".to_owned(), time: None }, r#"{"time":"soon","$insert_id":"i","distinct_id":7}"#)
+        );
     }
 
     #[test]
@@ -326,7 +326,10 @@ mod tests {
         let page = r#"{"results": [{"$distinct_id": "4", "$properties": {"$email": "e"}}, {"$distinct_id": 5}], "page": 0, "session_id": "s",
             "page_size": 1000, "total": 2, "status": "ok"}"#;
         let page = read_page(page, None).unwrap();
-        assert_eq!(page.lines, "{\"$distinct_id\":\"4\",\"$properties\":{\"$email\":\"e\"}}\n{\"$distinct_id\":\"5\",\"$properties\":{}}\n");
+        assert_eq!(
+            page.lines,
+            "{\"$distinct_id\":\"4\",\"$properties\":{\"$email\":\"e\"}}\n{\"$distinct_id\":\"5\",\"$properties\":{}}\n"
+        );
         assert_eq!((page.rows, page.total, page.page_size, page.session_id.as_str()), (2, Some(2), Some(1000), "s"));
         assert!(read_page(r#"{"error":"x"}"#, None).is_err());
     }

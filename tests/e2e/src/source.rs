@@ -114,7 +114,12 @@ fn events(stream: &mut TcpStream, state: &Mutex<State>, from: &Option<String>, t
     match trouble {
         Some(Trouble::TooMany(wait)) => {
             let headers = wait.map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
-            return plain(stream, "429 Too Many Requests", &headers, r#"{"error": "too many export requests in progress for this project"}"#);
+            return plain(
+                stream,
+                "429 Too Many Requests",
+                &headers,
+                r#"{"error": "too many export requests in progress for this project"}"#,
+            );
         }
         Some(Trouble::Failing) => return plain(stream, "500 Internal Server Error", "", r#"{"error": "An unknown error occurred."}"#),
         Some(Trouble::TerminatedEarly) => {

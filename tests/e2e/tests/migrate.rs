@@ -35,7 +35,8 @@ fn days(count: i64, events: i64) -> BTreeMap<String, Vec<String>> {
 }
 
 fn pull<'a>(source: &'a Source, days: &'a [String; 2]) -> Vec<&'a str> {
-    let mut args = vec!["import", "--project", "1", "--from", &source.base, "--api-secret-stdin", "--from-date", &days[0], "--to-date", &days[1]];
+    let mut args =
+        vec!["import", "--project", "1", "--from", &source.base, "--api-secret-stdin", "--from-date", &days[0], "--to-date", &days[1]];
     args.extend(["--requests-per-second-max", "1000"]);
     args
 }
@@ -73,7 +74,8 @@ fn everything_of_the_original_comes_over_through_all_its_troubles() {
     first.push(line(0, 7));
     let nameless = r#"{"event":"Nameless","properties":{"time":1704067201000,"distinct_id":"u"}}"#.to_owned();
     first.extend([nameless.clone(), nameless]);
-    held.profiles = (0..2300).map(|number| (format!("user {number}"), format!(r#"{{"$last_seen":"2024-01-03T00:00:00","n":{number}}}"#))).collect();
+    held.profiles =
+        (0..2300).map(|number| (format!("user {number}"), format!(r#"{{"$last_seen":"2024-01-03T00:00:00","n":{number}}}"#))).collect();
     let troubles = [Trouble::TooMany(Some(1)), Trouble::TerminatedEarly, Trouble::CutOff, Trouble::TooMany(None), Trouble::HalfLine];
     held.troubles = troubles.into_iter().collect();
     let source = Source::start(held);
@@ -101,7 +103,10 @@ fn everything_of_the_original_comes_over_through_all_its_troubles() {
     let properties = &event["properties"];
     assert_eq!((&event["event"], &properties["distinct_id"], &properties["amount"]), (&json!("Event 5"), &json!("user 5"), &json!(5)));
     assert_eq!(properties["time"], json!((START + DAY_SECONDS + 5) * 1000 + 5));
-    assert!(properties["$import"] == true && properties["mp_processing_time_ms"].as_i64().unwrap() > 1, "the server's own are its own: {event}");
+    assert!(
+        properties["$import"] == true && properties["mp_processing_time_ms"].as_i64().unwrap() > 1,
+        "the server's own are its own: {event}"
+    );
     let all = profiles(&server, "test_secret");
     assert_eq!(all["total"], 2300);
     let row = all["results"].as_array().unwrap().iter().find(|row| row["$distinct_id"] == "user 17").unwrap();
@@ -115,7 +120,10 @@ fn everything_of_the_original_comes_over_through_all_its_troubles() {
     assert_eq!(requests.len() - exports.len(), 3, "pages of profiles: {requests:?}");
 
     // What was refused lies beside its reasons; the secret lies nowhere.
-    let rejects: Vec<String> = e2e::walk(view["outcome"]["rejects"].as_str().unwrap().as_ref()).iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let rejects: Vec<String> = e2e::walk(view["outcome"]["rejects"].as_str().unwrap().as_ref())
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
     assert!(rejects.concat().contains(r#"{"reason":"not JSON","record":"not JSON"}"#), "{rejects:?}");
     assert_eq!(rejects.concat().lines().count(), 2);
     for path in e2e::walk(&server.data()) {
@@ -248,11 +256,25 @@ fn what_is_exported_is_imported_elsewhere_as_it_was() {
         let folder = dir.path().join(format);
         let output = format!("{}/", folder.display());
         let said = server.cli(
-            &["export", "--project", "1", "--from-date", "1970-01-01", "--to-date", "2025-12-31", "--format", format, "--profiles", "--output", &output],
+            &[
+                "export",
+                "--project",
+                "1",
+                "--from-date",
+                "1970-01-01",
+                "--to-date",
+                "2025-12-31",
+                "--format",
+                format,
+                "--profiles",
+                "--output",
+                &output,
+            ],
             "",
         );
         assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["rows"], 55, "{said}: events, and profiles");
-        let names: BTreeSet<String> = e2e::walk(&folder).iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+        let names: BTreeSet<String> =
+            e2e::walk(&folder).iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
         assert_eq!(names, BTreeSet::from([format!("events.{format}"), format!("profiles.{format}")]), "nothing half is left");
         server.cli(&["import", "--project", project, &output], "");
         let after = comparable(all_events(&server, project.parse().unwrap(), dir.path()));
@@ -270,7 +292,8 @@ fn what_is_exported_is_imported_elsewhere_as_it_was() {
     server.cli(&[&some[..], &days].concat(), "");
     let text = std::fs::read_to_string(&file).unwrap();
     assert_eq!(text.lines().count(), 6, "{text}");
-    let refused = ["export", "--project", "1", "--where", "amount >", "--from-date", "2024-01-01", "--to-date", "2024-01-01", "--output", "-"];
+    let refused =
+        ["export", "--project", "1", "--where", "amount >", "--from-date", "2024-01-01", "--to-date", "2024-01-01", "--output", "-"];
     assert!(server.commands().run(&refused, "").is_none());
     let audit: Value = serde_json::from_str(&server.cli(&["audit", "list", "--project", "1"], "")).unwrap();
     let exports: Vec<&Value> = audit.as_array().unwrap().iter().filter(|row| row["action"] == "export").collect();
@@ -334,7 +357,10 @@ fn the_network_pulls_from_the_original_alone() {
         asked
     };
     let (status, said) = owner.call("POST", "/projects/1/imports", Some(&asked(days)));
-    assert!(status == 400 && said["error"].as_str().unwrap().contains("--from-date"), "the secret is one that is known here, and is taken: {said}");
+    assert!(
+        status == 400 && said["error"].as_str().unwrap().contains("--from-date"),
+        "the secret is one that is known here, and is taken: {said}"
+    );
     let (status, said) = owner.call("POST", "/projects/1/imports", Some(&asked(json!({ "region": "http://127.0.0.1" }))));
     assert_eq!(status, 400, "{said}");
     assert_eq!(owner.call("GET", "/projects/1/jobs", None).1, json!([]));

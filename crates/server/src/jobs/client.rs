@@ -208,6 +208,9 @@ fn pull(flags: &ImportFlags, from: &str) -> Result<Pull, String> {
 /// The files that are meant: a folder stands for what lies in it.
 fn listed(files: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     let mut paths = Vec::new();
+    if files.len() > 1 && files.iter().any(|path| is_stdin(path)) {
+        return Err("standard input is imported alone".to_owned());
+    }
     for path in files {
         if !path.is_dir() {
             paths.push(path.clone());
@@ -366,10 +369,15 @@ fn table(view: &JobView) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: [usize; 7] = std::array::from_fn(width);
     for row in &rows {
-        let cells: Vec<String> = row.iter().zip(widths).enumerate().map(|(at, (cell, width))| match at {
-            0 => format!("{cell:<width$}"),
-            _ => format!("{cell:>width$}"),
-        }).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .enumerate()
+            .map(|(at, (cell, width))| match at {
+                0 => format!("{cell:<width$}"),
+                _ => format!("{cell:>width$}"),
+            })
+            .collect();
         out.push_str(&format!("{}\n", cells.join("  ")));
     }
     out.push_str(&reasons);

@@ -57,25 +57,25 @@ pub(crate) fn go_on(app: &Arc<App>, job: &Job) {
     });
 }
 
-/// Files that were handed over whole before the server was restarted are stored; the others have to be handed over again.
+/// Files that were handed over whole before the server was restarted are stored; the others, if any, have to be handed over again.
 pub(crate) fn store_handed_over(app: &Arc<App>, job: &Job) {
-    if !matches!(serde_json::from_str(&job.asked), Ok(Import::Files(_))) {
-        return;
-    }
+    let Ok(Import::Files(files)) = serde_json::from_str(&job.asked) else { return };
     let Some(running) = app.jobs.find(job.project, job.id) else { return };
     running.attach();
     let (app, job) = (app.clone(), job.clone());
     tokio::task::spawn_blocking(move || {
-        let stored = || -> Result<(), Stop> {
-            for mut part in app.metastore.job_parts(job.project, job.id)? {
-                if part.state == PartState::Fetched {
-                    store_file(&app, &running, &mut part, false)?;
-                }
+        let stored = || -> Result<String, Stop> {
+            let mut parts = app.metastore.job_parts(job.project, job.id)?;
+            for part in parts.iter_mut().filter(|part| part.state == PartState::Fetched) {
+                store_file(&app, &running, part, false)?;
+            }
+            if parts.iter().filter(|part| part.state == PartState::Done).count() == files.files.len() {
+                return finish(&app, &running);
             }
             Err(Stop::Failed("the server was restarted while files were handed over: run the same command again".to_owned()))
         };
         let outcome = stored();
-        app.jobs.end(&app, &running, outcome.map(|()| String::new()));
+        app.jobs.end(&app, &running, outcome);
     });
 }
 
@@ -93,7 +93,8 @@ fn intake<'a>(app: &'a Arc<App>, running: &'a Running, times: Times) -> Intake<'
 
 /// Whether a file need not be handed over again.
 pub(crate) fn has_file(app: &App, job: &Job, part: &JobPart) -> bool {
-    let lies_there = || fetched_file(&app.jobs.dir(job.id), part.number).exists();
+    // What comes by standard input may be something else now.
+    let lies_there = || part.name != "-" && fetched_file(&app.jobs.dir(job.id), part.number).exists();
     part.state == PartState::Done || part.state == PartState::Fetched && lies_there()
 }
 

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
+use crate::admin;
 use crate::app::App;
 use crate::jobs::asked::Wish;
 use crate::jobs::export::{self, Files};
 use crate::jobs::import::HandedOver;
 use crate::jobs::{Running, Stop, import};
-use crate::admin;
 
 /// What a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
