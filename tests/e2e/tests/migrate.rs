@@ -291,7 +291,7 @@ fn what_is_exported_is_imported_elsewhere_as_it_was() {
     let some = ["export", "--project", "1", "--event", "Event 1", "--where", r#"properties["amount"] > 10"#];
     server.cli(&[&some[..], &days].concat(), "");
     let text = std::fs::read_to_string(&file).unwrap();
-    assert_eq!(text.lines().count(), 6, "{text}");
+    assert_eq!(text.lines().count(), 5, "{text}");
     let refused =
         ["export", "--project", "1", "--where", "amount >", "--from-date", "2024-01-01", "--to-date", "2024-01-01", "--output", "-"];
     assert!(server.commands().run(&refused, "").is_none());
