@@ -4,6 +4,7 @@ mod counts;
 mod error;
 pub mod evaluate;
 mod export;
+mod joins;
 mod profiles;
 mod properties;
 mod rows;

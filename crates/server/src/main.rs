@@ -1,6 +1,7 @@
 //! `sluice`: the server and its command line.
 
 mod admin;
+mod aliases;
 mod api;
 mod app;
 mod app_api;
@@ -17,12 +18,14 @@ mod compress;
 mod config;
 mod demo;
 mod gate;
+mod geo;
 mod ingest;
 mod jobs;
 mod judge;
 mod leaks;
 mod links;
 mod listen;
+mod lookup_tables;
 mod mail;
 mod names;
 mod notices;
@@ -32,6 +35,8 @@ mod routes;
 mod sdk;
 mod serve;
 mod setup;
+mod stream;
+mod tables;
 mod throttle;
 mod tls;
 mod views;

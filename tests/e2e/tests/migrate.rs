@@ -223,7 +223,9 @@ fn comparable(mut events: Vec<Value>) -> Vec<String> {
     let mut lines: Vec<String> = events
         .iter_mut()
         .map(|event| {
-            event["properties"].as_object_mut().unwrap().remove("mp_processing_time_ms");
+            for name in ["mp_processing_time_ms", "$mp_api_timestamp_ms", "$mp_event_size"] {
+                event["properties"].as_object_mut().unwrap().remove(name);
+            }
             // Properties stand in another order, with the same values.
             let sorted: BTreeMap<String, Value> = event["properties"].as_object().unwrap().clone().into_iter().collect();
             format!("{} {}", event["event"], serde_json::to_string(&sorted).unwrap())

@@ -262,11 +262,13 @@ impl Intake<'_> {
             app: self.app,
             table,
             endpoint,
-            options: &Options { is_long: bytes > PROFILE_VALUE_BYTES_MAX, ..Options::default() },
+            // Nobody sits at this machine whose place it would be.
+            options: &Options { is_long: bytes > PROFILE_VALUE_BYTES_MAX, ip: Some(false), ..Options::default() },
             writer: &Writer { project: Some(self.running.project), authenticated: true, by: None },
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             origin: None,
             headers: &HeaderMap::new(),
+            host: None,
             now: clock::now(),
         };
         judge.judge(vec![record])
