@@ -5,6 +5,7 @@
 //! tail together under one lock, so that counts never dip or jump while sealing and compaction run.
 
 mod apply;
+pub mod archive;
 mod batch;
 mod dedup;
 pub mod disk;

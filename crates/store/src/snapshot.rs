@@ -374,6 +374,24 @@ impl Snapshot {
         self.links.profile_owner(id)
     }
 
+    /// Calls `each` with all profiles, of users as [`Snapshot::each_profile`] has them and of groups of every key, until it wants no more.
+    /// Blocking.
+    pub fn each_profile_of_any_kind(&self, mut each: impl FnMut(ProfileKey, Profile) -> bool) -> Result<(), StoreError> {
+        let is_linked = self.links.shares_profiles();
+        let mut wants_more = true;
+        if is_linked {
+            self.each_linked_profile(|id, profile| wants_more = wants_more && each(ProfileKey::User(id), profile))?;
+        }
+        if !wants_more {
+            return Err(StoreError::Stopped);
+        }
+        self.read_profiles(None, |key, stored| {
+            let is_told = is_linked && matches!(key, ProfileKey::User(_));
+            let Some(profile) = stored.folded.profile.filter(|_| !is_told) else { return Ok(()) };
+            if each(key, profile) { Ok(()) } else { Err(StoreError::Stopped) }
+        })
+    }
+
     /// All profiles of a kind, by id. Blocking.
     pub fn profiles(&self, kind: &ProfileKind) -> Result<Vec<(String, Profile)>, StoreError> {
         let mut found = Vec::new();
