@@ -7,14 +7,13 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{any, get as get_page};
 
 use model::{AccessRight, Role};
 
 use crate::api::{self, Handler, Operation, Who, account, instance, keys, members, projects, session, tickets};
 use crate::app::App;
-use crate::links::{self, Link};
-use crate::{app_api, ingest, reports, sdk, setup};
+use crate::{app_api, ingest, page, reports, sdk};
 use wire::dialect::Endpoint;
 
 /// What is read with a secret; no other site may with a secret that a browser stored.
@@ -35,6 +34,14 @@ pub(crate) const CONFIRM_EMAIL: &str = "/confirm-email";
 pub(crate) const EXPORT: &str = "/api/2.0/export";
 /// Where the first account is made.
 pub(crate) const SETUP: &str = "/setup";
+/// Every address of the page, which finds its own way from there.
+const PAGES: [&str; 8] = ["/", PROJECTS, "/app/{*page}", "/sign-in", SETUP, ACCEPT_INVITATION, RESET_PASSWORD, CONFIRM_EMAIL];
+/// Where the page is for whoever signed in.
+const PROJECTS: &str = "/app";
+/// What the page loads.
+const FILES: &str = "/static";
+/// The browser SDK, under the name that it has at its maker's.
+const BROWSER_SDK: &str = "/libs/mixpanel-2-latest.min.js";
 const HEALTH: &str = "/health";
 const METRICS: &str = "/metrics";
 /// Where events are sent, for messages.
@@ -165,18 +172,10 @@ fn app_routes() -> Vec<(&'static str, Vec<(Method, app_api::Handler)>)> {
 /// The router of the public listener.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
-        .route(
-            "/",
-            any(|| async {
-                format!("Sluice takes events at {TRACK} and answers reports below {}. First run: {SETUP}\n", READ_PREFIXES[0])
-            }),
-        )
         .route(HEALTH, any(reports::health))
         .route(METRICS, any(reports::metrics))
-        .route(SETUP, any(setup::setup))
-        .route(ACCEPT_INVITATION, any(|app, request| links::link(Link::Invitation, app, request)))
-        .route(RESET_PASSWORD, any(|app, request| links::link(Link::PasswordReset, app, request)))
-        .route(CONFIRM_EMAIL, any(|app, request| links::link(Link::EmailChange, app, request)))
+        .route(&format!("{FILES}/{{*file}}"), get_page(page::file))
+        .route(BROWSER_SDK, get_page(page::sdk))
         .route("/flags", any(sdk::flags))
         .route("/flags/definitions", any(sdk::flag_definitions))
         .route("/flags/{flag}/first-time-events", any(sdk::first_time_events))
@@ -187,6 +186,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/engage", any(|app, request| ingest::write(Endpoint::Engage, app, request)))
         .route("/groups", any(|app, request| ingest::write(Endpoint::Groups, app, request)))
         .route("/import", any(|app, request| ingest::write(Endpoint::Import, app, request)));
+    for address in PAGES {
+        router = router.route(address, get_page(page::document));
+    }
     for prefix in READ_PREFIXES {
         let reads = Router::new()
             .route("/export", any(reports::export))
@@ -289,7 +291,8 @@ pub(crate) fn normal(uri: &Uri) -> Option<Uri> {
 /// Whether a path is for pages of this server alone.
 fn is_for_own_pages(path: &str) -> bool {
     let is_management = path.strip_prefix(MANAGEMENT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    is_management || ["/", HEALTH, METRICS, SETUP, ACCEPT_INVITATION, RESET_PASSWORD, CONFIRM_EMAIL].contains(&path)
+    let is_below = |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+    is_management || [HEALTH, METRICS].contains(&path) || PAGES.contains(&path) || is_below(PROJECTS) || is_below(FILES)
 }
 
 const NO_STORE: axum::http::HeaderValue = axum::http::HeaderValue::from_static("no-store");
