@@ -10,7 +10,7 @@ use metastore::{Credential, CredentialTable, Legacy, Outcome, Project, Session, 
 use model::{AccessRight, AccountId, ProjectId, Role, Timestamp};
 use subtle::ConstantTimeEq;
 use wire::params::Params;
-use wire::signature::{self, SignatureError};
+use wire::signature::{self, Names, SignatureError};
 
 use crate::app::App;
 use crate::browser::{Cookie, is_same_origin};
@@ -186,7 +186,7 @@ fn prove_read(
     client: &Client,
     headers: &HeaderMap,
     params: &Params,
-    names: &[&str],
+    names: &Names,
     right: AccessRight,
     now: Timestamp,
 ) -> Result<Proof, Refusal> {
@@ -320,7 +320,7 @@ fn signed(
     table: &CredentialTable,
     client: &Client,
     params: &Params,
-    names: &[&str],
+    names: &Names,
     right: AccessRight,
     now: Timestamp,
 ) -> Result<Proof, Refusal> {

@@ -1,6 +1,6 @@
 //! Every URL path.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -15,6 +15,7 @@ use crate::api::{self, Handler, Operation, Who, account, instance, keys, members
 use crate::app::App;
 use crate::{app_api, ingest, page, reports, sdk};
 use wire::dialect::Endpoint;
+use wire::signature::Names;
 
 /// What is read with a secret; no other site may with a secret that a browser stored.
 const SECRET_PREFIXES: [&str; 3] = ["/api/2.0", "/api/query", APP];
@@ -226,11 +227,19 @@ async fn not_found(State(app): State<Arc<App>>, uri: Uri, request: Request) -> R
     (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "application/json")], wire::error::not_found(uri.path())).into_response()
 }
 
-/// The policy of a read endpoint: what it is called below the prefixes, the parameters that it knows, the right that it asks for.
-type Read = (&'static str, &'static [&'static str], AccessRight);
+/// The policy of a read endpoint.
+struct Read {
+    /// What it is called below the prefixes.
+    path: &'static str,
+    /// The parameters that it knows.
+    names: Names,
+    /// The right that it asks for.
+    right: AccessRight,
+}
 
 /// Every read endpoint.
-const READS: [Read; 12] = [
+#[rustfmt::skip]
+static READS: LazyLock<[Read; 12]> = LazyLock::new(|| [
     ("/export", wire::export::PARAMETERS, AccessRight::Export),
     ("/engage", wire::profiles::PARAMETERS, AccessRight::ProfilesRead),
     ("/events", wire::segmentation::EVENTS_PARAMETERS, AccessRight::Query),
@@ -243,16 +252,19 @@ const READS: [Read; 12] = [
     ("/segmentation/numeric", wire::segmentation::PARAMETERS, AccessRight::Query),
     ("/segmentation/sum", wire::segmentation::PARAMETERS, AccessRight::Query),
     ("/segmentation/average", wire::segmentation::PARAMETERS, AccessRight::Query),
-];
+].map(|(path, parameters, right)| Read { path, names: Names::new(parameters), right }));
+
+/// What a path is judged by that is no read endpoint: it asks for the right to query before it says so.
+static NO_READ: LazyLock<Names> = LazyLock::new(|| Names::new(wire::segmentation::PARAMETERS));
 
 fn read(path: &str) -> Option<&'static Read> {
     let name = READ_PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix))?.trim_end_matches('/');
-    READS.iter().find(|(known, ..)| *known == name)
+    READS.iter().find(|read| read.path == name)
 }
 
-/// The parameters and the right of a read endpoint; a path that is none asks for the right to query before it says so.
-pub(crate) fn knows(path: &str) -> (&'static [&'static str], AccessRight) {
-    read(path).map_or((wire::segmentation::PARAMETERS, AccessRight::Query), |(_, parameters, right)| (parameters, *right))
+/// The parameters and the right of a read endpoint.
+pub(crate) fn knows(path: &str) -> (&'static Names, AccessRight) {
+    read(path).map_or((&NO_READ, AccessRight::Query), |read| (&read.names, read.right))
 }
 
 /// The path of an endpoint that there is, else `unknown`: what is counted and kept holds no words of a stranger.

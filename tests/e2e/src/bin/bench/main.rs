@@ -183,7 +183,11 @@ impl Drop for Process {
 }
 
 fn serve(data: &std::path::Path) -> Process {
-    Process::start(Command::new(e2e::binary()).args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data))
+    serve_with(&e2e::binary(), data)
+}
+
+fn serve_with(binary: &std::path::Path, data: &std::path::Path) -> Process {
+    Process::start(Command::new(binary).args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data))
 }
 
 /// Returns the API key.
