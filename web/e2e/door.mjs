@@ -115,7 +115,9 @@ test('a second factor is set up by a code, asked for at the door, and recovery c
   await again.getByRole('button', { name: 'End the session from 127.0.0.1' }).click();
   await again.getByRole('dialog', { name: 'End the session' }).getByRole('button', { name: 'End' }).click();
   await again.getByRole('button', { name: 'End the session from 127.0.0.1' }).waitFor({ state: 'detached' });
-  await page.reload();
+  // Whoever looks at the page again, a while later, finds the door.
+  await page.waitForTimeout(5_000);
+  await page.evaluate(() => window.dispatchEvent(new Event('visibilitychange')));
   await page.getByRole('heading', { name: 'Sign in' }).waitFor();
   assert.equal(new URL(page.url()).searchParams.get('next'), '/app/account/security');
   for (const each of [page, again]) await each.context().close();

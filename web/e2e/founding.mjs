@@ -174,7 +174,7 @@ test('F7 F8: a reset warns, lists who will break, takes the typed name, and clea
   await other.getByText(shop.api_secret).waitFor();
 
   await page.getByRole('button', { name: 'Reset credentials' }).click();
-  await page.getByText('Dependent import and export operations will break').waitFor();
+  await page.getByText('Dependent import/export operations will break').waitFor();
   await page.getByText('Check with your team before you go on.').waitFor();
   const callers = page.getByRole('table', { name: 'Callers that will break' });
   await callers.getByText('/api/2.0/events/names').first().waitFor();
@@ -341,7 +341,7 @@ test('members, roles, invitations and the hand-over of a project', async () => {
   await owner.reload();
   assert.equal(await owner.getByRole('region', { name: 'Ownership' }).count(), 0, 'the old owner is an admin now');
   // What happened stands in the log, can be found, and taken along.
-  await owner.getByRole('link', { name: 'Audit log' }).click();
+  await owner.getByRole('link', { name: 'Audit log', exact: true }).click();
   await owner.getByLabel('Find in the log').fill('transfer');
   await owner.getByRole('table', { name: 'Audit log' }).getByText('transfer').first().waitFor();
   const [download] = await Promise.all([owner.waitForEvent('download'), owner.getByRole('button', { name: 'Export CSV' }).click()]);

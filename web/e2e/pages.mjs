@@ -42,6 +42,7 @@ const pagesOf = (id) => [
   '/app/projects/new',
   '/app/instance/tickets',
   '/app/instance/accounts',
+  '/app/instance/audit',
   '/app/projects/999/start',
 ];
 

@@ -119,11 +119,18 @@ const resetCredentials = createRoute({
   path: '/reset-credentials',
   component: lazyRouteComponent(() => import('./pages/project/ResetCredentials'), 'ResetCredentials'),
 });
+const findIn = (search: Record<string, unknown>): { find?: string } => (typeof search.find === 'string' && search.find ? { find: search.find } : {});
 const audit = createRoute({
   getParentRoute: () => project,
   path: '/audit',
-  validateSearch: (search: Record<string, unknown>): { find?: string } => (typeof search.find === 'string' && search.find ? { find: search.find } : {}),
+  validateSearch: findIn,
   component: lazyRouteComponent(() => import('./pages/project/AuditLog'), 'ProjectAuditLog'),
+});
+const instanceAudit = createRoute({
+  getParentRoute: () => app,
+  path: '/instance/audit',
+  validateSearch: findIn,
+  component: lazyRouteComponent(() => import('./pages/project/AuditLog'), 'InstanceAuditLog'),
 });
 const support = createRoute({
   getParentRoute: () => project,
@@ -167,6 +174,7 @@ const tree = root.addChildren([
     account,
     inbox,
     accounts,
+    instanceAudit,
   ]),
 ]);
 

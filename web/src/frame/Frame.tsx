@@ -88,6 +88,9 @@ export function Frame() {
               <Link to="/app/instance/accounts" className="nav">
                 <IconUsers size={16} aria-hidden /> Accounts
               </Link>
+              <Link to="/app/instance/audit" className="nav">
+                <IconListSearch size={16} aria-hidden /> Audit log of all
+              </Link>
             </>
           )}
         </Stack>

@@ -1,6 +1,7 @@
 // Figures and instants as people read them. Pure.
 
 const whole = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
+const days = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium' });
 const numbers = new Intl.NumberFormat();
 const relative = new Intl.RelativeTimeFormat(undefined, { numeric: 'auto' });
 
@@ -8,6 +9,12 @@ const relative = new Intl.RelativeTimeFormat(undefined, { numeric: 'auto' });
 export function instant(at: string): string {
   const time = new Date(at);
   return Number.isNaN(time.getTime()) ? at : whole.format(time);
+}
+
+/** The day of an instant in the reader's zone. */
+export function dayOf(at: string): string {
+  const time = new Date(at);
+  return Number.isNaN(time.getTime()) ? at : days.format(time);
 }
 
 /** How long ago an instant was, in the largest unit that it fills. */

@@ -4,19 +4,19 @@ import type { LinkProps } from '@tanstack/react-router';
 import { createLink } from '@tanstack/react-router';
 import { useEffect, type ReactNode } from 'react';
 import type { Role } from '../api/client';
-import { instant, since } from './format';
+import { dayOf, instant, since } from './format';
 
 /** What somebody named: shown as text, whatever it holds, and apart from the direction of the text around it. */
 export function Name({ children }: { children: string }) {
   return <bdi className="name">{children}</bdi>;
 }
 
-/** An instant in the reader's zone; how long ago where that says more. */
-export function When({ at, ago = false }: { at: string | null | undefined; ago?: boolean }) {
+/** An instant in the reader's zone; its day alone, or how long ago, where that says more. */
+export function When({ at, ago = false, day = false }: { at: string | null | undefined; ago?: boolean; day?: boolean }) {
   if (!at) return <span>never</span>;
   return (
-    <time dateTime={at} title={at}>
-      {ago ? since(at, Date.now()) : instant(at)}
+    <time dateTime={at} title={at} className="whole">
+      {ago ? since(at, Date.now()) : day ? dayOf(at) : instant(at)}
     </time>
   );
 }

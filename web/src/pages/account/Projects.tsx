@@ -19,7 +19,7 @@ export function Projects() {
       <Offers />
       <Group justify="space-between">
         <Text size="sm" c="dimmed">
-          Each project has its own token: the token decides where the data goes.
+          Each project has its own token; the token decides where the data goes.
         </Text>
         <Button variant="default" onClick={() => navigate({ to: '/app/projects/new' })}>
           Create project

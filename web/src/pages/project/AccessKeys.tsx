@@ -12,7 +12,6 @@ import { Empty, Loaded } from '../../pieces/states';
 import { Name, RoleBadge, Section, When } from '../../pieces/text';
 import { Wide } from '../../pieces/wide';
 import { Callers } from './Callers';
-import { Rights } from './Credentials';
 import { Rotate } from './Management';
 import { isAtLeast, useProject } from './useProject';
 
@@ -74,8 +73,7 @@ function KeyTable({ keys }: { keys: Schemas['Key'][] }) {
       <Table aria-label="API keys">
         <Table.Thead>
           <Table.Tr>
-            <Table.Th>Key</Table.Th>
-            <Table.Th>Rights</Table.Th>
+            <Table.Th>Key and its rights</Table.Th>
             <Table.Th>Expiry</Table.Th>
             <Table.Th>Networks</Table.Th>
             <Table.Th>Legacy signature</Table.Th>
@@ -116,26 +114,26 @@ function KeyRow({ apiKey }: { apiKey: Schemas['Key'] }) {
           <Name>{apiKey.name}</Name>
         </Text>
         <code className="value whole">{apiKey.api_key ?? 'shown to admins'}</code>
-      </Table.Td>
-      <Table.Td maw={190}>
-        {apiKey.rights.length === RIGHTS.length ? <Text size="sm">all</Text> : <Rights rights={apiKey.rights} />}
+        <Text size="xs" c="dimmed">
+          {apiKey.rights.length === RIGHTS.length ? 'all rights' : apiKey.rights.join(', ')}
+        </Text>
       </Table.Td>
       <Table.Td>
         {apiKey.revoked_at ? (
           <>
-            ended <When at={apiKey.revoked_at} />
+            ended <When at={apiKey.revoked_at} day />
           </>
         ) : apiKey.retires_at ? (
           <>
-            retires <When at={apiKey.retires_at} />
+            retires <When at={apiKey.retires_at} day />
           </>
         ) : apiKey.expires_at ? (
-          <When at={apiKey.expires_at} />
+          <When at={apiKey.expires_at} day />
         ) : (
           'none'
         )}
       </Table.Td>
-      <Table.Td>{networks.length === 0 ? 'everywhere' : networks.map((network) => <div key={network} className="value">{network}</div>)}</Table.Td>
+      <Table.Td>{networks.length === 0 ? 'everywhere' : networks.map((network) => <div key={network} className="value whole">{network}</div>)}</Table.Td>
       <Table.Td>
         {isAdmin && isLive ? (
           <Stack gap={4}>
@@ -166,7 +164,7 @@ function KeyRow({ apiKey }: { apiKey: Schemas['Key'] }) {
       </Table.Td>
       <Table.Td>
         {isAdmin && isLive && (
-          <Group gap={4} wrap="nowrap" justify="flex-end">
+          <Stack gap={4} align="flex-end">
             <Rotate apiKey={apiKey} />
             <Confirmed
               label="Revoke"
@@ -175,7 +173,7 @@ function KeyRow({ apiKey }: { apiKey: Schemas['Key'] }) {
               about={<>What signs with <Name>{apiKey.name}</Name> is refused as of now. There is no way back.</>}
               action={revoke}
             />
-          </Group>
+          </Stack>
         )}
       </Table.Td>
     </Table.Tr>

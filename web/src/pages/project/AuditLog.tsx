@@ -27,20 +27,36 @@ export function ProjectAuditLog() {
   return (
     <>
       <PageTitle of={project.name}>Audit log</PageTitle>
-      {isAdmin ? <Log key={id} /> : <Text size="sm">The audit log is for admins and owners: ask {either(project.owners)}.</Text>}
+      {isAdmin ? (
+        <Log
+          key={id}
+          of={['project', id, 'audit']}
+          name={`audit-project-${id}`}
+          read={(query) => done(api.GET('/projects/{project}/audit', { params: { path: { project: id }, query } }))}
+        />
+      ) : (
+        <Text size="sm">The audit log is for admins and owners: ask {either(project.owners)}.</Text>
+      )}
     </>
   );
 }
 
-function Log() {
-  const { id } = useProject();
+export function InstanceAuditLog() {
+  return (
+    <>
+      <PageTitle of="Instance">Audit log</PageTitle>
+      <Log of={['audit']} name="audit" read={(query) => done(api.GET('/audit', { params: { query } }))} />
+    </>
+  );
+}
+
+function Log(props: { of: readonly (string | number)[]; name: string; read: (query: { before?: number; rows_max: number }) => Promise<Row[]> }) {
   const { find = '' } = useSearch({ strict: false });
   const navigate = useNavigate();
   const { run, busy, problem } = useAction();
-  const page = (before: number | undefined, rows_max: number) =>
-    done(api.GET('/projects/{project}/audit', { params: { path: { project: id }, query: { rows_max, ...(before && { before }) } } }));
+  const page = (before: number | undefined, rows_max: number) => props.read({ rows_max, ...(before && { before }) });
   const log = useInfiniteQuery({
-    queryKey: ['project', id, 'audit'],
+    queryKey: props.of,
     queryFn: ({ pageParam }) => page(pageParam, PAGE_ROWS),
     initialPageParam: undefined as number | undefined,
     getNextPageParam: (last: Row[]) => (last.length < PAGE_ROWS ? undefined : last.at(-1)?.id),
@@ -48,7 +64,7 @@ function Log() {
   const rows = log.data?.pages.flat() ?? [];
   const shown = matching(rows, find);
   const setFind = (text: string) =>
-    navigate({ to: '/app/projects/$project/audit', params: { project: String(id) }, search: text ? { find: text } : {}, replace: true });
+    navigate({ to: '.', search: text ? { find: text } : {}, replace: true });
   /** Everything that the log has, whatever was read of it until now. */
   const take = (as: 'csv' | 'json') =>
     run(async () => {
@@ -59,7 +75,7 @@ function Log() {
         if (next.length < 1000) break;
       }
       const found = matching(all, find);
-      const name = `audit-project-${id}.${as}`;
+      const name = `${props.name}.${as}`;
       if (as === 'json') return save(name, 'application/json', JSON.stringify(found, null, 2));
       const head = ['id', 'at', 'actor', 'address', 'action', 'detail'];
       save(name, 'text/csv', csv([head, ...found.map((row) => [row.id, row.at, row.actor, row.address, row.action, row.detail])]));

@@ -22,7 +22,10 @@ export function Management() {
   const navigate = useNavigate();
   return (
     <>
-      <Section title="Credentials" about="The API key names itself and its access rights; the API secret signs its calls. Without it no data leaves the project.">
+      <Section
+        title="Credentials"
+        about="An API key is a unique identifier and a token for authentication. It belongs to one project and carries a set of access rights. An API secret belongs to that key. It signs API calls. Without it no data leaves the project."
+      >
         <dl className="rows">
           <dt>Project token</dt>
           <dd>
@@ -39,13 +42,17 @@ export function Management() {
             <dl className="rows">
               <KeyRows project={project} apiKey={key} of={at === 0 ? undefined : key.name} />
             </dl>
-            {isAdmin && <Rotate apiKey={key} />}
+            {isAdmin && (
+              <div className="under">
+                <Rotate apiKey={key} />
+              </div>
+            )}
           </div>
         ))}
       </Section>
       <Section
         title="Reset"
-        about="Clears every API key and API secret of the project at once, never the token. Dependent import and export operations will break. To change them without a gap, rotate instead."
+        about="Clears API key and API secret at once, every pair of them, never the token. A reset breaks dependent import/export operations; to change a pair without a gap, rotate it instead."
       >
         <Stack gap="xs" align="flex-start">
           <Button

@@ -20,7 +20,8 @@ export function ZoneList() {
   );
 }
 
-export const TOKEN_IS_PUBLIC = 'It is all it takes to send events or people, and it lets nobody read anything. It is public: it stands in web pages and apps.';
+export const TOKEN_IS_PUBLIC =
+  'A project token is all it takes to send events or people, and it lets nobody read anything. It is public: it stands in web pages.';
 
 export function Overview() {
   const { project, id, isAdmin, isOwner, refresh } = useProject();

@@ -70,7 +70,7 @@ function Question({ onReset }: { onReset: (made: Schemas['Reset']) => Promise<vo
   };
   return (
     <>
-      <Alert color="red" variant="light" icon={<IconAlertTriangle size={18} />} title="Dependent import and export operations will break">
+      <Alert color="red" variant="light" icon={<IconAlertTriangle size={18} />} title="Dependent import/export operations will break">
         <Text size="sm">
           A reset clears the API key and the API secret of <Name>{project.name}</Name> at once, every pair of it. Scripts that sign with them are refused until
           they have the new pair. The project token stays: apps and web pages go on sending. <b>Check with your team before you go on.</b>

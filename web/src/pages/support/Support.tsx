@@ -37,7 +37,7 @@ function ResetToken() {
   return (
     <Section
       title="Project token"
-      about="The token stands in apps that cannot be changed at once, so another one is given by an operator. The old one goes on taking events for a while."
+      about="Reset project token goes through a support ticket; an operator answers it. The token stands in apps that cannot be changed at once, so the old one goes on taking events for a while."
     >
       <Stack gap="sm" align="stretch">
         <Copyable value={project.token} label="project token" />
