@@ -338,6 +338,18 @@ test('members, roles, invitations and the hand-over of a project', async () => {
   await fresh.getByRole('dialog', { name: 'Accept the project' }).getByRole('button', { name: 'Accept' }).click();
   await fresh.getByRole('region', { name: 'Blog' }).getByText('owner', { exact: true }).waitFor();
   await fresh.context().close();
+  // Whoever has an account signs in to accept.
+  await invite.getByLabel('E-mail').fill(CONSUMER);
+  await invite.getByRole('button', { name: 'Invite' }).click();
+  await invite.getByText(`The link was mailed to ${CONSUMER}`).waitFor();
+  const known = await person(server);
+  await known.goto(await invite.locator('code').textContent());
+  await known.getByText('The address has an account: sign in to accept.').waitFor();
+  assert.equal(await known.getByLabel('E-mail').inputValue(), CONSUMER);
+  await known.getByLabel('Password').fill('correct horse battery');
+  await known.getByRole('button', { name: 'Sign in' }).click();
+  await known.getByRole('button', { name: 'Project: Blog' }).waitFor();
+  await known.context().close();
   await owner.reload();
   assert.equal(await owner.getByRole('region', { name: 'Ownership' }).count(), 0, 'the old owner is an admin now');
   // What happened stands in the log, can be found, and taken along.

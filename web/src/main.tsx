@@ -10,7 +10,7 @@ import { setNonce } from 'get-nonce';
 import { StrictMode } from 'react';
 import { createRoot } from 'react-dom/client';
 import { isSignedOut, Refused } from './api/client';
-import { sessionQuery } from './api/queries';
+import { ownAddress } from './pieces/format';
 import { ProofProvider } from './pieces/proof';
 import { createAppRouter } from './routes';
 import { theme, variables } from './theme';
@@ -22,10 +22,10 @@ setNonce(nonce);
 const client: QueryClient = new QueryClient({
   queryCache: new QueryCache({
     // A session that ended while the page was open: whatever was on it belongs to nobody any more.
-    onError: (error, query) => {
-      if (!isSignedOut(error) || query.queryKey[0] === sessionQuery.queryKey[0]) return;
-      client.removeQueries();
-      void router.invalidate();
+    onError: (error) => {
+      const at = router.state.resolvedLocation;
+      if (!isSignedOut(error) || !at?.pathname.startsWith('/app')) return;
+      void router.navigate({ to: '/sign-in', search: { next: ownAddress(at.href) } }).then(() => client.clear());
     },
   }),
   defaultOptions: {

@@ -43,6 +43,7 @@ export function ActionForm(props: {
   action: (fields: FormData) => Promise<unknown>;
   submit: string;
   color?: string;
+  variant?: string;
   /** Says that it was done, where nothing else shows it. */
   doneText?: string;
   disabled?: boolean;
@@ -67,7 +68,7 @@ export function ActionForm(props: {
         {props.children}
         {problem && <Problem>{problem}</Problem>}
         <Group gap="sm">
-          <Button type="submit" loading={busy} color={props.color} disabled={props.disabled}>
+          <Button type="submit" loading={busy} color={props.color} variant={props.variant} disabled={props.disabled}>
             {props.submit}
           </Button>
           {props.aside}

@@ -1,6 +1,6 @@
 // Figures, instants, lists and files as people read them.
 import { expect, it } from 'vitest';
-import { csv, either, ownAddress, since } from './format';
+import { csv, either, ownAddress, since, who } from './format';
 
 it('a cell that a spreadsheet would run is text', () => {
   expect(csv([['=1+1', '+1', '-1', '@x', 'a,b', 'a"b', 'a\nb', 3, null]])).toBe(`'=1+1,'+1,'-1,'@x,"a,b","a""b","a\nb",3,\r\n`);
@@ -25,4 +25,9 @@ it('how long ago is told in the largest unit that it fills', () => {
 
 it('whom to ask is a list with `or`', () => {
   expect([either([]), either(['a']), either(['a', 'b']), either(['a', 'b', 'c'])]).toEqual(['', 'a', 'a or b', 'a, b or c']);
+});
+
+it('an account is told by its address where that is known', () => {
+  const people = [{ account_id: 7, email: 'a@example.com' }];
+  expect([who('account 7', people), who('account 77', people), who('console', people)]).toEqual(['a@example.com', 'account 77', 'console']);
 });

@@ -32,6 +32,15 @@ export function figure(value: number): string {
   return numbers.format(value);
 }
 
+/** Accounts whose addresses the reader may know. */
+export type People = readonly { account_id: number; email: string }[];
+
+/** Who did something, by address where it is known: `account 7` is what the server's records say. */
+export function who(actor: string, people: People): string {
+  const id = /^account (\d+)$/.exec(actor)?.[1];
+  return people.find((person) => String(person.account_id) === id)?.email ?? actor;
+}
+
 /** Addresses as a list that is read aloud well: `a, b or c`. */
 export function either(words: string[]): string {
   if (words.length < 2) return words.join('');

@@ -1,5 +1,5 @@
 // What keeps the account safe: the second factor, the sessions, and tokens for scripts.
-import { Badge, Button, Group, Modal, Stack, Table, Text, TextInput } from '@mantine/core';
+import { Button, Group, Modal, Stack, Table, Text, TextInput } from '@mantine/core';
 import { useQuery, useQueryClient, useSuspenseQuery } from '@tanstack/react-query';
 import { QRCodeSVG } from 'qrcode.react';
 import { useState } from 'react';
@@ -139,9 +139,7 @@ function Sessions() {
                     </Table.Td>
                     <Table.Td ta="right">
                       {session.is_current ? (
-                        <Badge variant="default" size="sm" tt="none" radius="sm" fw={500}>
-                          this one
-                        </Badge>
+<Text size="sm" className="whole">this one</Text>
                       ) : (
                         <Confirmed label="End" ariaLabel={`End the session from ${session.address}`} title="End the session" about="Whoever uses it has to sign in again." action={() => end(session.session_id)} />
                       )}

@@ -1,11 +1,12 @@
 // The audit log: the newest rows first, found by a word, older ones on demand, all of it to take along.
 import { Button, Group, Table, Text, TextInput } from '@mantine/core';
 import { IconSearch } from '@tabler/icons-react';
-import { useInfiniteQuery } from '@tanstack/react-query';
+import { useInfiniteQuery, useQuery } from '@tanstack/react-query';
 import { useNavigate, useSearch } from '@tanstack/react-router';
 import { api, done, sentence } from '../../api/client';
+import { accountsQuery, membersQuery } from '../../api/queries';
 import { Problem, useAction } from '../../pieces/action';
-import { csv, either, figure } from '../../pieces/format';
+import { csv, either, figure, who, type People } from '../../pieces/format';
 import { Empty } from '../../pieces/states';
 import { Name, PageTitle, Section, When } from '../../pieces/text';
 import { Wide } from '../../pieces/wide';
@@ -24,6 +25,7 @@ function save(name: string, type: string, text: string): void {
 
 export function ProjectAuditLog() {
   const { project, id, isAdmin } = useProject();
+  const members = useQuery(membersQuery(id));
   return (
     <>
       <PageTitle of={project.name}>Audit log</PageTitle>
@@ -32,6 +34,7 @@ export function ProjectAuditLog() {
           key={id}
           of={['project', id, 'audit']}
           name={`audit-project-${id}`}
+          people={members.data ?? []}
           read={(query) => done(api.GET('/projects/{project}/audit', { params: { path: { project: id }, query } }))}
         />
       ) : (
@@ -42,15 +45,16 @@ export function ProjectAuditLog() {
 }
 
 export function InstanceAuditLog() {
+  const accounts = useQuery(accountsQuery);
   return (
     <>
       <PageTitle of="Instance">Audit log</PageTitle>
-      <Log of={['audit']} name="audit" read={(query) => done(api.GET('/audit', { params: { query } }))} />
+      <Log of={['audit']} name="audit" people={accounts.data ?? []} read={(query) => done(api.GET('/audit', { params: { query } }))} />
     </>
   );
 }
 
-function Log(props: { of: readonly (string | number)[]; name: string; read: (query: { before?: number; rows_max: number }) => Promise<Row[]> }) {
+function Log(props: { of: readonly (string | number)[]; name: string; people: People; read: (query: { before?: number; rows_max: number }) => Promise<Row[]> }) {
   const { find = '' } = useSearch({ strict: false });
   const navigate = useNavigate();
   const { run, busy, problem } = useAction();
@@ -62,7 +66,7 @@ function Log(props: { of: readonly (string | number)[]; name: string; read: (que
     getNextPageParam: (last: Row[]) => (last.length < PAGE_ROWS ? undefined : last.at(-1)?.id),
   });
   const rows = log.data?.pages.flat() ?? [];
-  const shown = matching(rows, find);
+  const shown = matching(rows, find, props.people);
   const setFind = (text: string) =>
     navigate({ to: '.', search: text ? { find: text } : {}, replace: true });
   /** Everything that the log has, whatever was read of it until now. */
@@ -74,7 +78,7 @@ function Log(props: { of: readonly (string | number)[]; name: string; read: (que
         all.push(...next);
         if (next.length < 1000) break;
       }
-      const found = matching(all, find);
+      const found = matching(all, find, props.people);
       const name = `${props.name}.${as}`;
       if (as === 'json') return save(name, 'application/json', JSON.stringify(found, null, 2));
       const head = ['id', 'at', 'actor', 'address', 'action', 'detail'];
@@ -127,7 +131,9 @@ function Log(props: { of: readonly (string | number)[]; name: string; read: (que
                   <Table.Td style={{ whiteSpace: 'nowrap' }}>
                     <When at={row.at} />
                   </Table.Td>
-                  <Table.Td>{row.actor}</Table.Td>
+                  <Table.Td>
+                    <Name>{who(row.actor, props.people)}</Name>
+                  </Table.Td>
                   <Table.Td>
                     <Text size="sm" fw={550}>
                       {row.action}

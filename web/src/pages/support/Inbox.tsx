@@ -2,8 +2,9 @@
 import { Group, NumberInput, Stack, Textarea } from '@mantine/core';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { api, done, type Schemas } from '../../api/client';
-import { allTicketsQuery } from '../../api/queries';
+import { accountsQuery, allTicketsQuery } from '../../api/queries';
 import { ActionForm, Confirmed, field } from '../../pieces/action';
+import type { People } from '../../pieces/format';
 import { useProof } from '../../pieces/proof';
 import { Empty, Loaded } from '../../pieces/states';
 import { Name, PageTitle } from '../../pieces/text';
@@ -11,6 +12,7 @@ import { TicketCard } from './Ticket';
 
 export function Inbox() {
   const tickets = useQuery(allTicketsQuery);
+  const accounts = useQuery(accountsQuery);
   return (
     <>
       <PageTitle>Support inbox</PageTitle>
@@ -18,7 +20,7 @@ export function Inbox() {
         <Loaded query={tickets}>
           {(all) => {
             const sorted = [...all].sort((a, b) => Number(b.state === 'open') - Number(a.state === 'open') || b.ticket - a.ticket);
-            return sorted.length === 0 ? <Empty>No project asked for anything.</Empty> : sorted.map((ticket) => <Row key={ticket.ticket} ticket={ticket} />);
+            return sorted.length === 0 ? <Empty>No project asked for anything.</Empty> : sorted.map((ticket) => <Row key={ticket.ticket} ticket={ticket} people={accounts.data ?? []} />);
           }}
         </Loaded>
       </Stack>
@@ -26,7 +28,7 @@ export function Inbox() {
   );
 }
 
-function Row({ ticket }: { ticket: Schemas['Ticket'] }) {
+function Row({ ticket, people }: { ticket: Schemas['Ticket']; people: People }) {
   const client = useQueryClient();
   const withProof = useProof();
   const path = { ticket: ticket.ticket };
@@ -47,6 +49,7 @@ function Row({ ticket }: { ticket: Schemas['Ticket'] }) {
   return (
     <TicketCard
       ticket={ticket}
+      people={people}
       title={
         <>
           Ticket {ticket.ticket}: reset the project token of <Name>{ticket.project_name}</Name>
@@ -55,7 +58,7 @@ function Row({ ticket }: { ticket: Schemas['Ticket'] }) {
     >
       {ticket.state === 'open' && (
         <>
-          <ActionForm key={ticket.messages.length} action={answer} submit="Send" label={`Answer ticket ${ticket.ticket}`}>
+          <ActionForm key={ticket.messages.length} action={answer} submit="Send" variant="default" label={`Answer ticket ${ticket.ticket}`}>
             <Textarea name="text" label="Message" required autosize minRows={2} maw="36rem" />
           </ActionForm>
           <ActionForm

@@ -3,7 +3,7 @@ import { Button, Group, Stack, Text, Textarea } from '@mantine/core';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { useState } from 'react';
 import { api, done } from '../../api/client';
-import { ticketsQuery } from '../../api/queries';
+import { membersQuery, ticketsQuery } from '../../api/queries';
 import { ActionForm, field } from '../../pieces/action';
 import { Copyable } from '../../pieces/copy';
 import { either } from '../../pieces/format';
@@ -75,6 +75,7 @@ function Tickets() {
   const { id } = useProject();
   const client = useQueryClient();
   const tickets = useQuery(ticketsQuery(id));
+  const members = useQuery(membersQuery(id));
   const say = async (ticket: number, text: string) => {
     await done(api.POST('/projects/{project}/tickets/{ticket}/messages', { params: { path: { project: id, ticket } }, body: { text } }));
     await client.invalidateQueries({ queryKey: ticketsQuery(id).queryKey });
@@ -87,7 +88,7 @@ function Tickets() {
         ) : (
           <>
             {all.map((ticket) => (
-              <TicketCard key={ticket.ticket} ticket={ticket} title={`Ticket ${ticket.ticket}: reset project token`}>
+              <TicketCard key={ticket.ticket} ticket={ticket} people={members.data ?? []} title={`Ticket ${ticket.ticket}: reset project token`}>
                 {ticket.state === 'open' && (
                   <ActionForm key={ticket.messages.length} action={(fields) => say(ticket.ticket, field(fields, 'text'))} submit="Send" label={`Say something in ticket ${ticket.ticket}`}>
                     <Textarea name="text" label="Message" required autosize minRows={2} maw="36rem" />

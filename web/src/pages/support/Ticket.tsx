@@ -2,10 +2,10 @@
 import { Badge, Group, Stack, Text } from '@mantine/core';
 import type { ReactNode } from 'react';
 import type { Schemas } from '../../api/client';
-import { figure } from '../../pieces/format';
+import { figure, who, type People } from '../../pieces/format';
 import { Name, When } from '../../pieces/text';
 
-export function TicketCard({ ticket, title, children }: { ticket: Schemas['Ticket']; title: ReactNode; children?: ReactNode }) {
+export function TicketCard({ ticket, people, title, children }: { ticket: Schemas['Ticket']; people: People; title: ReactNode; children?: ReactNode }) {
   const label = `Ticket ${ticket.ticket}`;
   return (
     <section className="card" aria-label={label}>
@@ -21,7 +21,7 @@ export function TicketCard({ ticket, title, children }: { ticket: Schemas['Ticke
         {ticket.messages.map((message, at) => (
           <div key={at}>
             <Text size="xs" c="dimmed">
-              <Name>{message.author}</Name>, <When at={message.at} />
+              <Name>{who(message.author, people)}</Name>, <When at={message.at} />
             </Text>
             <Text size="sm" className="said">
               <bdi>{message.text}</bdi>
@@ -30,7 +30,7 @@ export function TicketCard({ ticket, title, children }: { ticket: Schemas['Ticke
         ))}
         {ticket.decided_at && (
           <Text size="sm" c="dimmed">
-            {ticket.state} <When at={ticket.decided_at} /> {ticket.decided_by && <>by <Name>{ticket.decided_by}</Name></>}
+            {ticket.state} <When at={ticket.decided_at} /> {ticket.decided_by && <>by <Name>{who(ticket.decided_by, people)}</Name></>}
           </Text>
         )}
         {ticket.old_tokens.map((old) => (
