@@ -52,6 +52,13 @@ test('F1: the token on the page sends, is shown to everybody, and reads nothing'
     await page.context().close();
   }
   assert.equal(await send(server, shop.token, 'Seen'), '1');
+  // The page's own example does it as it stands.
+  const page = await signedIn(server, CONSUMER);
+  await page.goto(`/app/projects/${shop.project_id}/start?sdk=http`);
+  await page.getByRole('button', { name: 'Copy Example for HTTP' }).click();
+  const example = await page.evaluate(() => navigator.clipboard.readText());
+  assert.equal(execFileSync('bash', ['-s'], { input: example, encoding: 'utf8', stdio: ['pipe', 'pipe', 'ignore'] }), '1');
+  await page.context().close();
   assert.equal((await names(server, shop.token)).status, 401);
 });
 
