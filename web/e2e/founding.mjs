@@ -263,6 +263,31 @@ test('keys with fewer rights, an expiry and networks are made, warned about and 
   await page.context().close();
 });
 
+test('what the token may bring is said on the page, and an archived project takes nothing', async () => {
+  const { server } = await stage();
+  const attic = server.project('Attic', OWNER);
+  const page = await signedIn(server, OWNER);
+  await page.goto(`/app/projects/${attic.project_id}/settings/data`);
+  await page.getByLabel('Events a second', { exact: true }).fill('1000');
+  await page.getByLabel('Origins of browsers').fill('https://shop.example');
+  await page.getByText('Refuse deletes and merges without a secret').click();
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('Saved.').waitFor();
+  await page.reload();
+  assert.equal(await page.getByLabel('Events a second', { exact: true }).inputValue(), '1,000');
+  assert.equal(await page.getByLabel('Origins of browsers').inputValue(), 'https://shop.example');
+  assert.ok(await page.getByLabel('Refuse deletes and merges without a secret').isChecked());
+  assert.equal(await send(server, attic.token, 'Before'), '1');
+  await page.getByRole('tab', { name: 'Overview' }).click();
+  await page.getByRole('button', { name: 'Archive project' }).click();
+  const dialog = page.getByRole('dialog', { name: 'Archive project' });
+  await dialog.getByLabel("Type the project's name to go on").fill('Attic');
+  await dialog.getByRole('button', { name: 'Archive project' }).click();
+  await page.getByRole('button', { name: 'Bring it back' }).waitFor();
+  assert.equal(await send(server, attic.token, 'After'), '0');
+  await page.context().close();
+});
+
 test('F10: another token goes through a ticket that an operator answers', async () => {
   const { server, shop } = await stage();
   const owner = await signedIn(server, OWNER);
