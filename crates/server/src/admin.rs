@@ -445,7 +445,8 @@ impl Work<'_> {
         match command {
             Transfer::Offer { on, to } => {
                 let (project, by) = self.on(on)?;
-                shown(views::Transfer::from(self.metastore.offer_transfer(project, self.account(to)?, &by)?))
+                let offer = self.metastore.offer_transfer(project, self.account(to)?, &by)?;
+                shown(views::Transfer::of(self.metastore, offer)?)
             }
             Transfer::Accept { on } => {
                 let (project, by) = self.on(on)?;

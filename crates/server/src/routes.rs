@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{any, get as get_page};
 
 use model::{AccessRight, Role};
 
@@ -15,8 +15,7 @@ use crate::aliases::Aliases;
 use crate::api::{self, Handler, Operation, Who, account, instance, jobs, keys, members, projects, session, tables, tickets};
 use crate::app::App;
 use crate::config::{Routes, Settings};
-use crate::links::{self, Link};
-use crate::{app_api, ingest, lookup_tables, reports, sdk, setup};
+use crate::{app_api, ingest, lookup_tables, page, reports, sdk};
 use wire::dialect::Endpoint;
 use wire::signature::Names;
 
@@ -42,6 +41,14 @@ pub(crate) const EXPORT: &str = "/api/2.0/export";
 pub(crate) const PROFILES: &str = "/api/2.0/engage";
 /// Where the first account is made.
 pub(crate) const SETUP: &str = "/setup";
+/// Every address of the page, which finds its own way from there.
+const PAGES: [&str; 8] = ["/", PROJECTS, "/app/{*page}", "/sign-in", SETUP, ACCEPT_INVITATION, RESET_PASSWORD, CONFIRM_EMAIL];
+/// Where the page is for whoever signed in.
+const PROJECTS: &str = "/app";
+/// What the page loads.
+const FILES: &str = "/static";
+/// The browser SDK, under the name that it has at its maker's.
+const BROWSER_SDK: &str = "/libs/mixpanel-2-latest.min.js";
 const HEALTH: &str = "/health";
 const METRICS: &str = "/metrics";
 /// Where events are sent, for messages.
@@ -183,18 +190,10 @@ fn app_routes() -> Vec<(&'static str, Vec<(Method, app_api::Handler)>)> {
 /// The router of the public listener.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
-        .route(
-            "/",
-            any(|| async {
-                format!("Sluice takes events at {TRACK} and answers reports below {}. First run: {SETUP}\n", READ_PREFIXES[0])
-            }),
-        )
         .route(HEALTH, any(reports::health))
         .route(METRICS, any(reports::metrics))
-        .route(SETUP, any(setup::setup))
-        .route(ACCEPT_INVITATION, any(|app, request| links::link(Link::Invitation, app, request)))
-        .route(RESET_PASSWORD, any(|app, request| links::link(Link::PasswordReset, app, request)))
-        .route(CONFIRM_EMAIL, any(|app, request| links::link(Link::EmailChange, app, request)))
+        .route(&format!("{FILES}/{{*file}}"), get_page(page::file))
+        .route(BROWSER_SDK, get_page(page::sdk))
         .route("/flags", any(sdk::flags))
         .route("/flags/definitions", any(sdk::flag_definitions))
         .route("/flags/{flag}/first-time-events", any(sdk::first_time_events))
@@ -207,6 +206,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/engage", any(|app, request| ingest::write(Endpoint::Engage, app, request)))
         .route("/groups", any(|app, request| ingest::write(Endpoint::Groups, app, request)))
         .route("/import", any(|app, request| ingest::write(Endpoint::Import, app, request)));
+    for address in PAGES {
+        router = router.route(address, get_page(page::document));
+    }
     for prefix in READ_PREFIXES {
         let reads = Router::new()
             .route("/export", any(reports::export))
@@ -318,6 +320,10 @@ pub(crate) fn aliases(settings: &Settings) -> Result<Aliases, String> {
         "reset-password",
         "confirm-email",
         "lookup-tables",
+        "app",
+        "sign-in",
+        "static",
+        "libs",
     ];
     let Routes { track, engage, groups, flags, record, settings: remote } = &settings.routes;
     let names = [(track, TRACK), (engage, "/engage"), (groups, "/groups"), (flags, "/flags"), (record, "/record"), (remote, "/settings")];
@@ -327,7 +333,8 @@ pub(crate) fn aliases(settings: &Settings) -> Result<Aliases, String> {
 /// Whether a path is for pages of this server alone.
 fn is_for_own_pages(path: &str) -> bool {
     let is_management = path.strip_prefix(MANAGEMENT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    is_management || ["/", HEALTH, METRICS, SETUP, ACCEPT_INVITATION, RESET_PASSWORD, CONFIRM_EMAIL].contains(&path)
+    let is_below = |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+    is_management || [HEALTH, METRICS].contains(&path) || PAGES.contains(&path) || is_below(PROJECTS) || is_below(FILES)
 }
 
 const NO_STORE: axum::http::HeaderValue = axum::http::HeaderValue::from_static("no-store");

@@ -362,20 +362,33 @@ pub(crate) struct NewInvitation {
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Transfer {
     pub project_id: i64,
+    pub project_name: String,
     pub from_account_id: i64,
+    pub from_email: String,
     pub to_account_id: i64,
+    pub to_email: String,
     pub expires_at: String,
 }
 
-impl From<metastore::Transfer> for Transfer {
-    fn from(transfer: metastore::Transfer) -> Self {
-        Self {
+impl Transfer {
+    /// An offer with the names of what and whom it is about.
+    pub(crate) fn of(metastore: &Metastore, transfer: metastore::Transfer) -> Result<Self> {
+        let email = |id| Ok::<_, metastore::MetaError>(metastore.account(id)?.map(|account| account.email).unwrap_or_default());
+        Ok(Self {
             project_id: transfer.project.0,
+            project_name: name_of(metastore, transfer.project)?,
             from_account_id: transfer.from.0,
+            from_email: email(transfer.from)?,
             to_account_id: transfer.to.0,
+            to_email: email(transfer.to)?,
             expires_at: shown(transfer.expires_at),
-        }
+        })
     }
+}
+
+/// How a project is called.
+fn name_of(metastore: &Metastore, project: ProjectId) -> Result<String> {
+    Ok(metastore.project(project)?.map(|project| project.name).unwrap_or_default())
 }
 
 /// A wish for another project token.
@@ -383,6 +396,7 @@ impl From<metastore::Transfer> for Transfer {
 pub(crate) struct Ticket {
     pub ticket: i64,
     pub project_id: i64,
+    pub project_name: String,
     pub opened_by: i64,
     /// open, approved or declined.
     pub state: &'static str,
@@ -425,6 +439,7 @@ impl Ticket {
             Ok(Self {
                 ticket: ticket.id,
                 project_id: ticket.project.0,
+                project_name: name_of(metastore, ticket.project)?,
                 opened_by: ticket.opened_by.0,
                 state: ticket.state.as_str(),
                 created_at: shown(ticket.created_at),

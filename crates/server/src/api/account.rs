@@ -182,7 +182,8 @@ pub(crate) fn revoke_bearer_token(call: &Call, _: Nothing) -> Result<Done, ApiEr
 
 /// The projects that are offered to the account.
 pub(crate) fn list_transfers(call: &Call, _: Nothing) -> Result<Vec<Transfer>, ApiError> {
-    Ok(call.app.metastore.transfers_to(call.account()?, call.now)?.into_iter().map(Transfer::from).collect())
+    let offers = call.app.metastore.transfers_to(call.account()?, call.now)?;
+    Ok(offers.into_iter().map(|offer| Transfer::of(&call.app.metastore, offer)).collect::<Result<_, _>>()?)
 }
 
 /// Takes an offered project: the account becomes its owner.

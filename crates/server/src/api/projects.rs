@@ -230,12 +230,13 @@ pub(crate) struct Offer {
 pub(crate) fn offer_transfer(call: &Call, asked: Offer) -> Result<Transfer, ApiError> {
     let to = call.app.metastore.account_by_email(&asked.email)?.ok_or_else(|| ApiError::unknown("account"))?;
     let offer = call.app.metastore.offer_transfer(call.project()?, to.id, &call.by)?;
-    Ok(offer.into())
+    Ok(Transfer::of(&call.app.metastore, offer)?)
 }
 
 /// The offer of the project that stands, if one does.
 pub(crate) fn show_transfer(call: &Call, _: Nothing) -> Result<Option<Transfer>, ApiError> {
-    Ok(call.app.metastore.transfer(call.project()?, call.now)?.map(Transfer::from))
+    let offer = call.app.metastore.transfer(call.project()?, call.now)?;
+    Ok(offer.map(|offer| Transfer::of(&call.app.metastore, offer)).transpose()?)
 }
 
 /// Takes the offer back.
