@@ -10,10 +10,13 @@ mod callers;
 mod credentials;
 mod envelope;
 mod error;
+mod group_keys;
 mod identity;
 mod invitations;
+mod jobs;
 mod keys;
 mod ledger;
+mod lookup_tables;
 mod members;
 mod projects;
 mod second_factor;
@@ -42,8 +45,13 @@ pub use credentials::{
     BearerEntry, Credential, CredentialTable, IdentityEntry, KeyEntry, Leaked, Legacy, SecretEntry, ServiceAccountEntry, TokenEntry,
 };
 pub use error::MetaError;
+pub use group_keys::{GROUP_KEYS_MAX, GroupKey, NewGroupKey};
 pub use invitations::{Invitation, InvitationCodes, Invited};
+pub use jobs::{Job, JobPart, JobState, PartState};
 pub use keys::{KeyPair, KeyRow, NewKey, SecretForm};
+pub use lookup_tables::{
+    LOOKUP_ROWS_MAX, LOOKUP_TABLES_MAX, LookupContent, LookupProperty, LookupTableChange, LookupTableRow, NewLookupTable, ReplacedBy,
+};
 pub use members::{Member, Transfer};
 pub use projects::{NewProject, Project, ProjectChange, SignatureLifetime, TokenOptions, WeekStart};
 pub use second_factor::NewTotp;
@@ -61,6 +69,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002-credentials.sql"),
     include_str!("migrations/0003-people.sql"),
     include_str!("migrations/0004-identity.sql"),
+    include_str!("migrations/0005-groups.sql"),
+    include_str!("migrations/0008-jobs.sql"),
     include_str!("migrations/0009-limits.sql"),
 ];
 

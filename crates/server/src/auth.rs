@@ -545,6 +545,33 @@ pub(crate) fn prove_writer(
     }
 }
 
+/// Proves who lists and replaces lookup tables: a secret, a service account or a bearer token with the right to import or to change the schema.
+pub(crate) fn prove_tables(
+    table: &CredentialTable,
+    client: &Client,
+    headers: &HeaderMap,
+    project_id: Option<&str>,
+    now: Timestamp,
+) -> Result<Proven, Refusal> {
+    let prove = |right| match (bearer(headers), basic(headers)) {
+        (Some(token), _) => bearer_of(table, client, token, project_id, right, now),
+        (None, None) => Err(Refusal::new(401, "an API secret or a service account is needed")),
+        (None, Some(Basic::Secret(secret))) => secret_of(table, client, &secret, project_id, right, now),
+        (None, Some(Basic::Account(user, secret))) => account(table, client, &user, &secret, project_id, Some(right), now),
+    };
+    let proven = match prove(AccessRight::Import) {
+        Err(refusal) if refusal.status == 403 => prove(AccessRight::Schema).map_err(|_| refusal),
+        other => other,
+    };
+    proven.map(|Proof { project, by, .. }| Proven { project, by })
+}
+
+/// A project that a credential opened, and which credential.
+pub(crate) struct Proven {
+    pub project: ProjectId,
+    pub by: Use,
+}
+
 /// Proves a writer of `/import`. `options` may come from the query or from the form body.
 pub(crate) fn prove_import(
     table: &CredentialTable,

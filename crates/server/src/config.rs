@@ -20,6 +20,7 @@ pub(crate) struct Settings {
     pub store: Store,
     pub log: Log,
     pub track: Track,
+    pub lookup_tables: LookupTables,
     pub geo: Geo,
     pub mail: Mail,
 }
@@ -93,6 +94,12 @@ pub(crate) struct Track {
     pub redirect_hosts: Vec<String>,
     pub event_names_per_day_max: usize,
     pub property_names_per_day_max: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LookupTables {
+    pub calls_per_day_max: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -233,6 +240,17 @@ impl Log {
     pub(crate) fn filter(&self) -> String {
         std::env::var("SLUICE_LOG").unwrap_or_else(|_| self.filter.clone())
     }
+}
+
+/// The sockets that whoever started the server holds for it (`LISTEN_FDS`, as systemd passes them): they queue what comes while it restarts.
+pub(crate) fn held_sockets() -> Result<Vec<std::net::TcpListener>, String> {
+    let mut held = listenfd::ListenFd::from_env();
+    let failed = |error| format!("a socket that was handed over takes no connections: {error}");
+    let mut sockets = Vec::new();
+    for at in 0..held.len() {
+        sockets.extend(held.take_tcp_listener(at).map_err(failed)?);
+    }
+    Ok(sockets)
 }
 
 /// `SLUICE_DATA`: the data directory where `--data` is not given.

@@ -109,8 +109,13 @@ pub(crate) async fn drain(app: &App, request: Request) -> u64 {
 
 async fn discard(app: &App, body: Body) -> u64 {
     const DISCARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
+    discard_within(app, body, DISCARDED_BYTES_MAX).await
+}
+
+/// As [`drain`], up to a number of bytes.
+pub(crate) async fn discard_within(app: &App, body: Body, bytes_max: usize) -> u64 {
     let listen = &app.settings.listen;
-    let mut body = Limited::new(body, DISCARDED_BYTES_MAX);
+    let mut body = Limited::new(body, bytes_max);
     let mut bytes = 0;
     let read = async {
         while let Ok(Some(Ok(frame))) = tokio::time::timeout(listen.body_idle_timeout(), body.frame()).await {
@@ -293,7 +298,7 @@ fn allowed_redirect(target: &str, hosts: &[String]) -> Option<HeaderValue> {
     (known && is_plain && !has_user && matches!(uri.scheme_str(), Some("http" | "https"))).then(|| target.parse().ok()).flatten()
 }
 
-fn respond(reply: Reply) -> Response {
+pub(crate) fn respond(reply: Reply) -> Response {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, [(header::CONTENT_TYPE, reply.content_type), (header::CACHE_CONTROL, "no-store")], reply.body).into_response()
 }

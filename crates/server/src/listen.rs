@@ -23,6 +23,8 @@ use crate::tls::Certificate;
 const HEAD_BYTES_MAX: usize = 256 * 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Whoever connected just before the end has sent its request by then; a connection without one is closed at once.
+const SETTLING: Duration = Duration::from_millis(100);
 
 /// Who is at the other end of the connection, as an extension of every request.
 #[derive(Clone, Copy)]
@@ -84,6 +86,7 @@ impl Listener {
             });
         }
         drop(listener);
+        tokio::time::sleep(SETTLING).await;
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await;
     }
 
@@ -109,6 +112,8 @@ impl Listener {
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_timeout)
             .max_buf_size(HEAD_BYTES_MAX)
+            // Who sends and goes, as PHP's socket does, has sent all the same.
+            .half_close(true)
             .serve_connection(TokioIo::new(Stream::new(stream)), service);
         // A connection that breaks is its client's affair.
         let _ = watcher.watch(connection).await;

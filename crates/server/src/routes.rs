@@ -12,18 +12,20 @@ use axum::routing::any;
 use model::{AccessRight, Role};
 
 use crate::aliases::Aliases;
-use crate::api::{self, Handler, Operation, Who, account, instance, keys, members, projects, session, tickets};
+use crate::api::{self, Handler, Operation, Who, account, instance, jobs, keys, members, projects, session, tables, tickets};
 use crate::app::App;
 use crate::config::{Routes, Settings};
 use crate::links::{self, Link};
-use crate::{app_api, ingest, reports, sdk, setup};
+use crate::{app_api, ingest, lookup_tables, reports, sdk, setup};
 use wire::dialect::Endpoint;
 use wire::signature::Names;
 
 /// What is read with a secret; no other site may with a secret that a browser stored.
-const SECRET_PREFIXES: [&str; 3] = ["/api/2.0", "/api/query", APP];
+const SECRET_PREFIXES: [&str; 4] = ["/api/2.0", "/api/query", APP, LOOKUP_TABLES];
 /// Where the original's app API lies.
 const APP: &str = "/api/app";
+/// Where lookup tables are listed and replaced.
+const LOOKUP_TABLES: &str = "/lookup-tables";
 /// The prefixes under which reports are read; the first is the canonical one.
 const READ_PREFIXES: [&str; 2] = ["/api/2.0", "/api/query"];
 
@@ -34,8 +36,10 @@ pub(crate) const ACCEPT_INVITATION: &str = "/invitation";
 pub(crate) const RESET_PASSWORD: &str = "/reset-password";
 pub(crate) const CONFIRM_EMAIL: &str = "/confirm-email";
 
-/// The export's path, for messages.
+/// The export's path, for messages, and where imports pull events from.
 pub(crate) const EXPORT: &str = "/api/2.0/export";
+/// Where imports pull profiles from.
+pub(crate) const PROFILES: &str = "/api/2.0/engage";
 /// Where the first account is made.
 pub(crate) const SETUP: &str = "/setup";
 const HEALTH: &str = "/health";
@@ -46,7 +50,7 @@ pub(crate) const TRACK: &str = "/track";
 /// Every operation of the management API with its policy: who may call it, and whether a fresh proof is needed. A row each.
 #[rustfmt::skip]
 pub(crate) fn operations() -> Vec<Operation> {
-    use Role::{Admin, Consumer, Owner};
+    use Role::{Admin, Analyst, Consumer, Owner};
     use Who::{Account, Anyone, Founder, Member, Operator};
     vec![
         // Everybody.
@@ -85,7 +89,18 @@ pub(crate) fn operations() -> Vec<Operation> {
         get("/projects/{project}/keys", Member(Consumer), "list_keys", keys::list, "The project's API keys without their secrets."),
         get("/projects/{project}/members", Member(Consumer), "list_members", members::list, "The members, owners first."),
         delete("/projects/{project}/members/{account}", Member(Consumer), "remove_member", members::remove, "Ends a membership: one's own, or as an admin another's.").fresh(),
+        get("/projects/{project}/jobs", Member(Analyst), "list_jobs", jobs::list, "The newest imports and exports."),
+        get("/projects/{project}/jobs/{job}", Member(Analyst), "show_job", jobs::show, "How far an import or export is, or what came of it."),
+        get("/projects/{project}/group-keys", Member(Consumer), "list_group_keys", tables::list_group_keys, "The properties that name the groups of an event."),
+        get("/projects/{project}/lookup-tables", Member(Consumer), "list_lookup_tables", tables::list_lookup_tables, "The project's lookup tables."),
         // Admins of the project.
+        post("/projects/{project}/jobs/{job}/cancel", Member(Admin), "cancel_job", jobs::cancel, "Ends an import or export; what it stored stays."),
+        post("/projects/{project}/imports", Member(Admin), "start_import", jobs::start_import, "Imports events and profiles from Mixpanel, or continues that.").fresh().brings_secret(),
+        post("/projects/{project}/group-keys", Member(Admin), "add_group_key", tables::add_group_key, "Declares a group key."),
+        delete("/projects/{project}/group-keys/{group}", Member(Admin), "remove_group_key", tables::remove_group_key, "Ends a group key; profiles of its groups and properties of events stay."),
+        post("/projects/{project}/lookup-tables", Member(Admin), "create_lookup_table", tables::create_lookup_table, "Makes a lookup table without content."),
+        patch("/projects/{project}/lookup-tables/{table}", Member(Admin), "change_lookup_table", tables::change_lookup_table, "Changes what a lookup table is called, and what leads to it."),
+        delete("/projects/{project}/lookup-tables/{table}", Member(Admin), "delete_lookup_table", tables::delete_lookup_table, "Ends a lookup table with its content."),
         patch("/projects/{project}", Member(Admin), "change_project", projects::change, "Changes a project's settings."),
         put("/projects/{project}/token-options", Member(Admin), "set_token_options", projects::set_token_options, "Says what the project's token may bring; replaces all of it.").fresh(),
         put("/projects/{project}/require-tls", Member(Admin), "require_tls", projects::require_tls, "Refuses secrets over plain HTTP, or takes them again.").fresh(),
@@ -186,6 +201,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/settings", any(sdk::settings))
         .route("/decide", any(sdk::decide))
         .route("/record", any(sdk::record))
+        .route(LOOKUP_TABLES, any(lookup_tables::list))
+        .route(&format!("{LOOKUP_TABLES}/{{id}}"), any(lookup_tables::replace))
         .route(TRACK, any(|app, request| ingest::write(Endpoint::Track, app, request)))
         .route("/engage", any(|app, request| ingest::write(Endpoint::Engage, app, request)))
         .route("/groups", any(|app, request| ingest::write(Endpoint::Groups, app, request)))
@@ -274,6 +291,8 @@ pub(crate) fn counted(path: &str) -> &str {
         path
     } else if path.starts_with(APP) {
         APP
+    } else if path.starts_with(LOOKUP_TABLES) {
+        LOOKUP_TABLES
     } else {
         "unknown"
     }

@@ -19,10 +19,11 @@ fn json(body: &'static str) -> Response {
     ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body).into_response()
 }
 
-/// No feature flags.
+/// No feature flags. The Python SDK wants a `code` too.
 pub(crate) async fn flags(State(app): State<Arc<App>>, request: Request) -> Response {
+    let is_python = Params::parse(request.uri().query().unwrap_or_default(), None).get("mp_lib") == Some("python");
     ingest::drain(&app, request).await;
-    json(r#"{"flags":{}}"#)
+    json(if is_python { r#"{"flags":{},"code":200}"# } else { r#"{"flags":{}}"# })
 }
 
 /// No flags to evaluate locally.
@@ -37,10 +38,10 @@ pub(crate) async fn first_time_events(State(app): State<Arc<App>>, request: Requ
     json("{}")
 }
 
-/// No recording.
+/// No recording: the SDK then sends none. A configuration without a name that it knows, it takes for a failure.
 pub(crate) async fn settings(State(app): State<Arc<App>>, request: Request) -> Response {
     ingest::drain(&app, request).await;
-    json(r#"{"recording":{"is_enabled":false},"sdk_config":{"config":{}}}"#)
+    json(r#"{"recording":{"is_enabled":false},"sdk_config":{"config":{"record_sessions_percent":0}}}"#)
 }
 
 /// Old mobile SDKs hold back their automatic events until they got this.

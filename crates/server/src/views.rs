@@ -1,10 +1,14 @@
 //! What people see of the metastore's rows: one form for the management API and for the command line. Times are instants of UTC such as
 //! `2027-01-31T12:00:00Z`. Nothing here holds a secret but what says so in its name, and that is shown where it is made or revealed.
 
+mod tables;
+
 use metastore::{Legacy, MetaError, Metastore, Result};
 use model::{IdentityMode, ProjectId, Role, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use tables::{GroupKey, LookupProperty, LookupTable};
 
 /// An instant of UTC.
 pub(crate) fn shown(at: Timestamp) -> String {
@@ -24,6 +28,11 @@ pub(crate) fn instant(text: Option<&str>) -> Result<Option<Timestamp>> {
 
 fn shown_if(at: Option<Timestamp>) -> Option<String> {
     at.map(shown)
+}
+
+/// What a command prints.
+pub(crate) fn shown_as(answer: impl Serialize) -> Result<serde_json::Value> {
+    serde_json::to_value(answer).map_err(|error| metastore::MetaError::Invalid(error.to_string()))
 }
 
 /// Something was done, and there is nothing to tell of it.

@@ -5,6 +5,7 @@
 //! tail together under one lock, so that counts never dip or jump while sealing and compaction run.
 
 mod apply;
+pub mod archive;
 mod batch;
 mod dedup;
 pub mod disk;
@@ -12,6 +13,7 @@ mod error;
 mod link_segments;
 mod links;
 mod log;
+mod lookups;
 mod merge;
 mod pack;
 mod paths;
@@ -39,11 +41,13 @@ use crate::dedup::Keys;
 use crate::disk::Disk;
 use crate::links::{Link, LinksView, SharedLinks};
 use crate::log::{Log, Payload};
+use crate::lookups::{Cache, Joins};
 use crate::segment::{Live, SegmentFile};
 use crate::tail::Part;
 
 pub use batch::{Batch, Column, Wanted};
 pub use error::StoreError;
+pub use lookups::{Lookup, ReplaceError, lookup_file, replace_lookup};
 pub use restore::Restored;
 pub use snapshot::{ProfileKind, ScanRequest, Snapshot};
 
@@ -112,6 +116,12 @@ pub(crate) struct Shared {
     log: Log,
     sealing: Mutex<()>,
     compacting: Mutex<()>,
+    /// A content of a lookup table is written.
+    replacing: Mutex<()>,
+    /// What properties lead to is read again.
+    following: Mutex<()>,
+    /// Contents of lookup tables that are in memory.
+    lookups: Arc<Cache>,
     counter: AtomicU64,
     tail_rows: Arc<AtomicU64>,
     fresh_rows: Arc<AtomicU64>,
@@ -122,6 +132,8 @@ pub(crate) struct Shared {
 
 /// See [`Store::hold_files`].
 pub struct FilesHeld<'s> {
+    _joins: Vec<Arc<Joins>>,
+    _replacing: MutexGuard<'s, ()>,
     _compacting: MutexGuard<'s, ()>,
     _sealing: MutexGuard<'s, ()>,
 }
@@ -168,6 +180,7 @@ pub(crate) struct ProjectState {
     /// Keys of the tail that stand there twice or pass a segment's filter.
     suspects: Keys,
     updates: Vec<Arc<(u64, Vec<ProfileUpdate>)>>,
+    joins: Arc<Joins>,
     links: SharedLinks,
     /// So many of them are visible.
     links_count: u32,
@@ -278,6 +291,10 @@ impl Store {
             project.profile_segments.sort_by_key(|segment| segment.seq_max);
             project.read_links()?;
         }
+        let lookups = Arc::new(Cache::default());
+        lookups::open(&metastore, &options.disk, &options.dir, &lookups, |project, joins| {
+            state.projects.entry(project).or_default().joins = Arc::new(joins);
+        })?;
         let sealed_through = metastore.sealed_through(0)? as u64;
         state.last_seq = sealed_through;
         let state = Arc::new(Mutex::new(state));
@@ -298,6 +315,9 @@ impl Store {
             log,
             sealing,
             compacting,
+            replacing: Mutex::new(()),
+            following: Mutex::new(()),
+            lookups,
             counter,
             tail_rows,
             fresh_rows,
@@ -346,13 +366,17 @@ impl Store {
         Ok(state.projects.get(&project).map(Snapshot::of).unwrap_or_default())
     }
 
-    /// Keeps every file of the store in its place while the returned guard lives: nothing is sealed, compacted or forgotten. Events are
-    /// taken all the same. Blocking, until what runs is through.
+    /// Keeps every file of the store in its place while the returned guard lives: nothing is sealed, compacted or forgotten, and no content
+    /// of a lookup table replaced. Events are taken all the same. Blocking, until what runs is through.
     pub fn hold_files(&self) -> FilesHeld<'_> {
         fn held(lock: &Mutex<()>) -> MutexGuard<'_, ()> {
             lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
-        FilesHeld { _compacting: held(&self.shared.compacting), _sealing: held(&self.shared.sealing) }
+        let (_compacting, _sealing) = (held(&self.shared.compacting), held(&self.shared.sealing));
+        let _replacing = held(&self.shared.replacing);
+        // A lookup table may be deleted meanwhile: its file stays with who holds it.
+        let _joins = self.shared.lock().projects.values().map(|project| project.joins.clone()).collect();
+        FilesHeld { _joins, _replacing, _compacting, _sealing }
     }
 
     /// Figures for operators.

@@ -15,6 +15,7 @@ use crate::batch::{Batch, Wanted, fixed};
 use crate::dedup::{self, Keys, Resolution};
 use crate::error::StoreError;
 use crate::links::LinksView;
+use crate::lookups::Joins;
 use crate::profiles::{self, StoredProfile};
 use crate::segment::{Columns, Live, Rows, SegmentFile};
 use crate::tail::{Content, Packed, Part, Row, Suspect};
@@ -30,6 +31,7 @@ pub struct Snapshot {
     suspects: Keys,
     updates: Vec<Arc<(u64, Vec<ProfileUpdate>)>>,
     links: LinksView,
+    pub(crate) joins: Arc<Joins>,
 }
 
 /// Which rows a scan yields, and what of them.
@@ -108,6 +110,7 @@ impl Snapshot {
             suspects: project.suspects.clone(),
             updates: project.updates.clone(),
             links: project.visible_links(),
+            joins: project.joins.clone(),
         }
     }
 
@@ -361,6 +364,24 @@ impl Snapshot {
     /// The id that an id has its profile under, where that is another.
     pub fn user_of_profile(&self, id: &str) -> Option<Arc<str>> {
         self.links.profile_owner(id)
+    }
+
+    /// Calls `each` with all profiles, of users as [`Snapshot::each_profile`] has them and of groups of every key, until it wants no more.
+    /// Blocking.
+    pub fn each_profile_of_any_kind(&self, mut each: impl FnMut(ProfileKey, Profile) -> bool) -> Result<(), StoreError> {
+        let is_linked = self.links.shares_profiles();
+        let mut wants_more = true;
+        if is_linked {
+            self.each_linked_profile(|id, profile| wants_more = wants_more && each(ProfileKey::User(id), profile))?;
+        }
+        if !wants_more {
+            return Err(StoreError::Stopped);
+        }
+        self.read_profiles(None, |key, stored| {
+            let is_told = is_linked && matches!(key, ProfileKey::User(_));
+            let Some(profile) = stored.folded.profile.filter(|_| !is_told) else { return Ok(()) };
+            if each(key, profile) { Ok(()) } else { Err(StoreError::Stopped) }
+        })
     }
 
     /// All profiles of a kind, by id. Blocking.

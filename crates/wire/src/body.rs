@@ -133,7 +133,37 @@ fn unescape(data: &str, lossy: &mut bool) -> Result<String, BodyError> {
         return Ok(data.to_owned());
     }
     let bytes = base64_bytes(data).ok_or_else(|| BodyError::Malformed("data is neither JSON nor base64".to_owned()))?;
-    Ok(text_lossy(bytes, lossy))
+    let is_halved = bytes.contains(&0xed) && std::str::from_utf8(&bytes).is_err();
+    Ok(text_lossy(if is_halved { joined(&bytes) } else { bytes }, lossy))
+}
+
+/// Joins the halves of characters beyond U+FFFF: the browser SDK's base64 has either of them as three bytes of its own (CESU-8). A half
+/// alone, as it is left where the SDK cuts a text, becomes one byte that is no UTF-8.
+fn joined(bytes: &[u8]) -> Vec<u8> {
+    let half = |at: usize| match bytes.get(at..at + 3) {
+        Some([0xed, second @ 0xa0..=0xbf, third @ 0x80..=0xbf]) => Some(0xd000 | (u32::from(second & 0x3f) << 6) | u32::from(third & 0x3f)),
+        _ => None,
+    };
+    let mut whole = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        match (half(at), half(at + 3)) {
+            (Some(high @ 0xd800..=0xdbff), Some(low @ 0xdc00..=0xdfff)) => {
+                let joined = char::from_u32(0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00)).unwrap_or(char::REPLACEMENT_CHARACTER);
+                whole.extend_from_slice(joined.encode_utf8(&mut [0; 4]).as_bytes());
+                at += 6;
+            }
+            (Some(_), _) => {
+                whole.push(0xff);
+                at += 3;
+            }
+            (None, _) => {
+                whole.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    whole
 }
 
 /// Without white space and byte order marks around it.
@@ -225,6 +255,27 @@ mod tests {
         }
         assert_eq!(records(&format!("ip=0&data={url_safe}"), b""), [event]);
         assert_eq!(records("", b"{\"a\":1}\n{\"a\":2}\n\n"), [r#"{"a":1}"#, r#"{"a":2}"#]);
+    }
+
+    #[test]
+    fn halved_characters_are_joined() {
+        for (sent, read) in [
+            (&b"a\xed\xa0\xbc\xed\xbe\x88b"[..], "a\u{1f388}b"),
+            (b"\xed\x9f\xbf\xee\x80\x80", "\u{d7ff}\u{e000}"),
+            (b"a\xed\xa0\xbc", "a\u{fffd}"),
+            (b"\xed\xbe\x88\xed\xa0\xbc", "\u{fffd}\u{fffd}"),
+            (b"\xed\xa0", "\u{fffd}\u{fffd}"),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&joined(sent)), read, "{sent:x?}");
+        }
+        for character in ['\u{10000}', '\u{1f388}', '\u{10ffff}'] {
+            let halves = character.encode_utf16(&mut [0; 2]).to_vec();
+            let bytes: Vec<u8> = halves
+                .iter()
+                .flat_map(|half| [0xe0 | (half >> 12) as u8, 0x80 | (half >> 6 & 0x3f) as u8, 0x80 | (half & 0x3f) as u8])
+                .collect();
+            assert_eq!(joined(&bytes), character.to_string().into_bytes());
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub struct Reply {
 const PIXEL: [u8; 43] = *b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;";
 
 impl Reply {
-    fn json(status: u16, body: String) -> Self {
+    pub(crate) fn json(status: u16, body: String) -> Self {
         Self { status, content_type: "application/json", body: body.into_bytes() }
     }
 
@@ -40,6 +40,7 @@ impl Reply {
         let word = match status {
             401 => "Unauthorized",
             403 => "Forbidden",
+            405 => "Method Not Allowed",
             408 => "Request Timeout",
             413 => "Request Entity Too Large",
             429 => "Too Many Requests",

@@ -53,7 +53,7 @@ fn row(name: &str, port: u16, expected: &str, one: &[String], other: &[String]) 
     let mut pairs = Vec::with_capacity(one.len());
     for (turn, (one, other)) in one.iter().zip(other).enumerate() {
         // Whoever goes first must not always be the same.
-        if mixed(turn as u64) % 2 == 0 {
+        if mixed(turn as u64).is_multiple_of(2) {
             let first = timed(one);
             pairs.push((first, timed(other)));
         } else {
