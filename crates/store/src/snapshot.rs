@@ -71,8 +71,7 @@ impl ScanRequest {
         mut batch: RecordBatch,
         (time_min_ms, time_max_ms): (i64, i64),
         superseded: [&[u32]; 2],
-        links: &LinksView,
-        each: &mut dyn FnMut(&Batch) -> bool,
+        each: &mut dyn FnMut(Batch) -> bool,
     ) -> Result<bool, StoreError> {
         let end = first + batch.num_rows() as u32;
         let superseded = superseded.map(|rows| &rows[rows.partition_point(|row| *row < first)..rows.partition_point(|row| *row < end)]);
@@ -83,12 +82,7 @@ impl ScanRequest {
             superseded.into_iter().flatten().for_each(|row| mask[(row - first) as usize] = false);
             batch = filter_record_batch(&batch, &BooleanArray::from(mask))?;
         }
-        if batch.num_rows() == 0 {
-            return Ok(true);
-        }
-        let mut batch = Batch::of_segment(event, &batch, &self.properties, self.ids)?;
-        batch.resolve(links);
-        Ok(each(&batch))
+        Ok(batch.num_rows() == 0 || each(Batch::of_segment(event, &batch, &self.properties, self.ids)?))
     }
 }
 
@@ -289,6 +283,10 @@ impl Snapshot {
         fn new(rows: &[Vec<u32>], at: usize) -> &[u32] {
             rows.get(at).map_or(&[], Vec::as_slice)
         }
+        let mut each = |mut batch: Batch| {
+            batch.resolve(&self.links);
+            each(&batch)
+        };
         match task {
             Task::Segment(at, pieces) => {
                 let Live { file, superseded, .. } = &self.segments[at];
@@ -297,8 +295,7 @@ impl Snapshot {
                 for item in Rows::open(file, pieces, columns)? {
                     let (event, first, batch) = item?;
                     let span_ms = (file.time_min_ms, file.time_max_ms);
-                    let superseded = [known, new(&resolution.segments, at)];
-                    if !request.give(&event, first, batch, span_ms, superseded, &self.links, each)? {
+                    if !request.give(&event, first, batch, span_ms, [known, new(&resolution.segments, at)], &mut each)? {
                         return Ok(false);
                     }
                 }
@@ -307,8 +304,7 @@ impl Snapshot {
                 let Content::Packed(packed) = &self.tail[at].content else { return Ok(true) };
                 let wanted = |event: &str| request.events.as_ref().is_none_or(|events| events.iter().any(|wanted| wanted == event));
                 for (event, first, batch) in packed.pieces(wanted) {
-                    let superseded = [&[], new(&resolution.parts, at)];
-                    if !request.give(event, first, batch, packed.span_ms(), superseded, &self.links, each)? {
+                    if !request.give(event, first, batch, packed.span_ms(), [&[], new(&resolution.parts, at)], &mut each)? {
                         return Ok(false);
                     }
                 }
@@ -321,11 +317,7 @@ impl Snapshot {
                     }
                 }
                 let mut batches = by_event.iter().flat_map(|(event, rows)| rows.chunks(FRESH_BATCH_ROWS).map(move |rows| (event, rows)));
-                return Ok(batches.all(|(event, rows)| {
-                    let mut batch = Batch::of_tail(event, rows, &request.properties, request.ids);
-                    batch.resolve(&self.links);
-                    each(&batch)
-                }));
+                return Ok(batches.all(|(event, rows)| each(Batch::of_tail(event, rows, &request.properties, request.ids))));
             }
         }
         Ok(true)

@@ -229,7 +229,16 @@ mod tests {
 
     fn update(op: ProfileOp) -> ProfileUpdate {
         let (key, time) = (ProfileKey::User("u".to_owned()), Timestamp(0));
-        ProfileUpdate { key, op, time, received_at: time, ignore_time: false, dedup_id: Some("i".to_owned()), authenticated: false }
+        ProfileUpdate {
+            key,
+            op,
+            time,
+            received_at: time,
+            ignore_time: false,
+            ignore_alias: false,
+            dedup_id: Some("i".to_owned()),
+            authenticated: false,
+        }
     }
 
     fn placed(whence: Whence, ops: Vec<ProfileOp>) -> Vec<ProfileUpdate> {
