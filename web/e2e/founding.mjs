@@ -270,7 +270,7 @@ test('what the token may bring is said on the page, and an archived project take
   await page.goto(`/app/projects/${attic.project_id}/settings/data`);
   await page.getByLabel('Events a second', { exact: true }).fill('1000');
   await page.getByLabel('Origins of browsers').fill('https://shop.example');
-  await page.getByText('Refuse deletes and merges without a secret').click();
+  await page.getByRole('switch', { name: 'Refuse deletes and merges without a secret' }).check();
   await page.getByRole('button', { name: 'Save' }).click();
   await page.getByText('Saved.').waitFor();
   await page.reload();
