@@ -65,6 +65,8 @@ pub(crate) struct Counts {
     pub events: AtomicU64,
     pub updates: AtomicU64,
     pub rejected: AtomicU64,
+    /// Write requests that were asked to come back: the disk, the log or the buffer had no room.
+    pub refused: AtomicU64,
     /// Records that had an API secret in the place of the token.
     pub leaked_secrets: AtomicU64,
     /// Events for unknown tokens, by the token's last 4 characters.

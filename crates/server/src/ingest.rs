@@ -204,18 +204,16 @@ async fn plain<'a>(endpoint: Endpoint, app: &'a App, query: &str, body: Body) ->
 async fn store(endpoint: Endpoint, app: &App, judged: Judged, is_long: bool, now: Timestamp) -> Result<(), Response> {
     let Judged { mut events, updates, .. } = judged;
     aside(is_long, || app.names.spill(&mut events, now));
-    for (project, events) in events {
-        let count = events.len() as u64;
-        if let Err(error) = app.store.append(project, events).await {
-            return Err(unavailable(endpoint, &error));
-        }
+    let refused = |error: StoreError| unavailable(endpoint, app, &error);
+    // A request may speak for several projects. It is stored whole or not at all: whoever is told to come back brings all of it again.
+    if !events.is_empty() {
+        let count = events.values().map(Vec::len).sum::<usize>() as u64;
+        app.store.append_all(events).await.map_err(refused)?;
         app.counts.events.fetch_add(count, Ordering::Relaxed);
     }
-    for (project, updates) in updates {
-        let count = updates.len() as u64;
-        if let Err(error) = app.store.append_profiles(project, updates).await {
-            return Err(unavailable(endpoint, &error));
-        }
+    if !updates.is_empty() {
+        let count = updates.values().map(Vec::len).sum::<usize>() as u64;
+        app.store.append_all_profiles(updates).await.map_err(refused)?;
         app.counts.updates.fetch_add(count, Ordering::Relaxed);
     }
     Ok(())
@@ -282,11 +280,16 @@ fn respond(reply: Reply) -> Response {
 }
 
 /// Nothing was acknowledged. Client SDKs keep a batch on 503; on 429 one of them drops it.
-fn unavailable(endpoint: Endpoint, error: &StoreError) -> Response {
-    tracing::warn!(%error, "a write was refused");
+fn unavailable(endpoint: Endpoint, app: &App, error: &StoreError) -> Response {
+    app.counts.refused.fetch_add(1, Ordering::Relaxed);
+    // Whoever fills the disk must not fill it with the log too: the store says once what is wrong.
+    tracing::debug!(%error, "a write was refused");
     try_again(match (endpoint, error) {
         (Endpoint::Import, StoreError::Overloaded) => {
             respond(Reply::refused(429, "Project exceeded rate limits. Please retry the request with exponential backoff."))
+        }
+        (Endpoint::Import, StoreError::DiskFull { .. }) => {
+            respond(Reply::refused(429, "The server's disk is nearly full. Please retry the request with exponential backoff."))
         }
         _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     })

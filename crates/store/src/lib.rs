@@ -5,6 +5,7 @@
 //! tail together under one lock, so that counts never dip or jump while sealing and compaction run.
 
 mod batch;
+mod compact;
 mod dedup;
 pub mod disk;
 mod error;
@@ -61,6 +62,8 @@ pub struct StoreOptions {
     pub fresh_rows_max: u64,
     /// How long writers wait before they are told to come back.
     pub wait_max: Duration,
+    /// Bytes of the disk that are kept free: below them nothing is taken, so that what was taken can be sealed. 0: none.
+    pub free_bytes_min: u64,
 }
 
 impl StoreOptions {
@@ -75,6 +78,7 @@ impl StoreOptions {
             tail_rows_max: 500_000,
             fresh_rows_max: 50_000,
             wait_max: Duration::from_secs(5),
+            free_bytes_min: 1 << 30,
         }
     }
 }
@@ -90,6 +94,8 @@ pub struct StoreStats {
     pub segment_rows: u64,
     /// Bytes of live segments.
     pub segment_bytes: u64,
+    /// Bytes that are free on the disk; 0 where the system does not say.
+    pub disk_free_bytes: u64,
 }
 
 /// The store of one data directory. Clones share it.
@@ -299,7 +305,7 @@ impl Store {
                 }
             }
         });
-        let log = Log::open(options.disk.clone(), &options.dir, sealed_through, apply)?;
+        let log = Log::open(options.disk.clone(), &options.dir, options.free_bytes_min, sealed_through, apply)?;
         // Names of files must not come twice, and what was compacted away leaves gaps.
         let numbers = live.iter().filter_map(|name| paths::counter(name));
         let counter = AtomicU64::new(numbers.max().map_or(0, |last| last + 1));
@@ -319,22 +325,35 @@ impl Store {
         };
         let store = Self { shared: Arc::new(shared) };
         if store.shared.tail_rows.load(Ordering::Relaxed) >= store.shared.options.seal_rows_max {
-            // A server that is killed again and again must not collect rows without end.
-            store.seal_now()?;
+            // A server that is killed again and again must not collect rows without end; one that has no room for a segment answers reads.
+            store.seal_now().unwrap_or_else(|error| tracing::error!(%error, "sealing failed; it is tried again"));
         }
         Ok(store)
     }
 
-    /// Stores events. When this returns, they are on disk and visible to every later snapshot.
+    /// Stores events. When this returns, they are on disk and visible to every later snapshot. After an error none of them is stored, unless
+    /// the power goes or the server dies before it takes anything else.
     pub async fn append(&self, project: ProjectId, events: Vec<Event>) -> Result<(), StoreError> {
-        self.wait_for_room().await?;
-        self.shared.log.append(project, Payload::Events(events)).await
+        self.append_all([(project, events)]).await
     }
 
-    /// Stores profile updates. When this returns, they are on disk and visible to every later snapshot.
-    pub async fn append_profiles(&self, project: ProjectId, updates: Vec<ProfileUpdate>) -> Result<(), StoreError> {
+    /// As [`Store::append`], for several projects: all of it is stored or nothing.
+    pub async fn append_all(&self, events: impl IntoIterator<Item = (ProjectId, Vec<Event>)>) -> Result<(), StoreError> {
+        let payloads: Vec<_> = events.into_iter().map(|(project, events)| (project, Payload::Events(events))).collect();
         self.wait_for_room().await?;
-        self.shared.log.append(project, Payload::Profiles(updates)).await
+        self.shared.log.append(payloads).await
+    }
+
+    /// Stores profile updates, as [`Store::append`] does events.
+    pub async fn append_profiles(&self, project: ProjectId, updates: Vec<ProfileUpdate>) -> Result<(), StoreError> {
+        self.append_all_profiles([(project, updates)]).await
+    }
+
+    /// As [`Store::append_profiles`], for several projects: all of it is stored or nothing.
+    pub async fn append_all_profiles(&self, updates: impl IntoIterator<Item = (ProjectId, Vec<ProfileUpdate>)>) -> Result<(), StoreError> {
+        let payloads: Vec<_> = updates.into_iter().map(|(project, updates)| (project, Payload::Profiles(updates))).collect();
+        self.wait_for_room().await?;
+        self.shared.log.append(payloads).await
     }
 
     /// Slows writers down where packing and sealing fall behind; refuses them where that does not help.
@@ -370,8 +389,9 @@ impl Store {
 
     /// Figures for operators.
     pub fn stats(&self) -> StoreStats {
+        let (tail_rows, disk_free_bytes) = (self.shared.tail_rows.load(Ordering::Relaxed), self.shared.free_bytes().unwrap_or_default());
         let state = self.shared.lock();
-        let mut stats = StoreStats { tail_rows: self.shared.tail_rows.load(Ordering::Relaxed), ..StoreStats::default() };
+        let mut stats = StoreStats { tail_rows, disk_free_bytes, ..StoreStats::default() };
         for segment in
             state.projects.values().flat_map(|project| project.segments.iter().map(|live| &live.file).chain(&project.profile_segments))
         {
@@ -382,9 +402,15 @@ impl Store {
         stats
     }
 
-    /// Whether the log failed: nothing is taken until the store is opened again.
-    pub fn log_failed(&self) -> bool {
-        self.shared.log.has_failed()
+    /// Why nothing is taken now, if so: the disk is nearly full, or the log could not be written last and is being tried again. Reads go on.
+    pub fn refusal(&self) -> Option<StoreError> {
+        let free_bytes_min = self.shared.options.free_bytes_min;
+        match (self.shared.free_bytes(), self.shared.log.condition()) {
+            (Some(free_bytes), _) if free_bytes < free_bytes_min => Some(StoreError::DiskFull { free_bytes, free_bytes_min }),
+            // There is room again.
+            (Some(_), Some(StoreError::DiskFull { .. })) => None,
+            (_, condition) => condition,
+        }
     }
 
     /// Whether sealing failed last time: the server goes on, but the log grows.
@@ -434,6 +460,8 @@ impl Store {
     }
 
     async fn run_seal(&self, mut shutdown: tokio::sync::watch::Receiver<bool>) {
+        /// What failed is given so long to mend.
+        const PAUSE: Duration = Duration::from_secs(5);
         let mut since = tokio::time::Instant::now();
         loop {
             let stopping = tokio::select! {
@@ -442,6 +470,7 @@ impl Store {
             };
             let rows = self.shared.tail_rows.load(Ordering::Relaxed);
             let due = rows >= self.shared.options.seal_rows_max || (rows > 0 && since.elapsed() >= self.shared.options.seal_age);
+            let due = due && (!self.seal_failed() || since.elapsed() >= PAUSE);
             if due || (stopping && rows > 0) {
                 since = tokio::time::Instant::now();
                 let store = self.clone();
@@ -464,6 +493,11 @@ impl Store {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Bytes that are free on the disk, where the system says.
+    fn free_bytes(&self) -> Option<u64> {
+        self.options.disk.free_bytes(&self.options.dir).ok()
     }
 }
 
