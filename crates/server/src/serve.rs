@@ -80,6 +80,7 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
     options.seal_rows_max = settings.store.seal_rows_max;
     options.seal_age = settings.store.seal_age();
     options.tail_rows_max = settings.store.tail_rows_max;
+    options.tail_bytes_max = settings.store.tail_bytes_max;
     options.free_bytes_min = settings.store.free_bytes_min;
     let store = Store::open(options, metastore.clone()).map_err(|error| error.to_string())?;
     let (stop, stopped) = watch::channel(false);

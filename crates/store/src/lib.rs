@@ -16,11 +16,13 @@ mod paths;
 mod profiles;
 mod record;
 mod restore;
+mod run;
 mod schema;
 mod seal;
 mod segment;
 mod snapshot;
 mod tail;
+mod weight;
 mod writer;
 
 use std::collections::HashMap;
@@ -58,6 +60,8 @@ pub struct StoreOptions {
     pub seal_age: Duration,
     /// Unsealed rows beyond which writers wait.
     pub tail_rows_max: u64,
+    /// Bytes of memory, roughly, that unsealed rows and profile updates may take as they came before writers wait; a seal starts at half of them.
+    pub tail_bytes_max: u64,
     /// Unsealed rows that are not in columns yet beyond which writers wait.
     pub fresh_rows_max: u64,
     /// How long writers wait before they are told to come back.
@@ -76,10 +80,17 @@ impl StoreOptions {
             seal_rows_max: 250_000,
             seal_age: Duration::from_secs(60),
             tail_rows_max: 500_000,
+            tail_bytes_max: 512 << 20,
             fresh_rows_max: 50_000,
             wait_max: Duration::from_secs(5),
             free_bytes_min: 1 << 30,
         }
+    }
+}
+
+impl StoreOptions {
+    fn seal_bytes_max(&self) -> u64 {
+        self.tail_bytes_max / 2
     }
 }
 
@@ -113,6 +124,7 @@ pub(crate) struct Shared {
     compacting: Mutex<()>,
     counter: AtomicU64,
     tail_rows: Arc<AtomicU64>,
+    tail_bytes: Arc<AtomicU64>,
     fresh_rows: Arc<AtomicU64>,
     failed: AtomicBool,
     /// Compaction ends at the next chance.
@@ -157,6 +169,13 @@ pub(crate) struct State {
     sealing_through: u64,
 }
 
+/// Profile updates of one record that are not sealed yet.
+pub(crate) struct Updates {
+    pub seq: u64,
+    pub bytes: u64,
+    pub updates: Vec<ProfileUpdate>,
+}
+
 #[derive(Default)]
 pub(crate) struct ProjectState {
     hash_key: [u8; 16],
@@ -166,7 +185,7 @@ pub(crate) struct ProjectState {
     tail_keys: Keys,
     /// Keys of the tail that stand there twice or pass a segment's filter.
     suspects: Keys,
-    updates: Vec<Arc<(u64, Vec<ProfileUpdate>)>>,
+    updates: Vec<Arc<Updates>>,
 }
 
 impl ProjectState {
@@ -265,8 +284,9 @@ impl Store {
         state.last_seq = sealed_through;
         let state = Arc::new(Mutex::new(state));
         let tail_rows = Arc::new(AtomicU64::new(0));
-        let fresh_rows = Arc::new(AtomicU64::new(0));
+        let (tail_bytes, fresh_rows) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (applied_to, counted, fresh, keys_from) = (state.clone(), tail_rows.clone(), fresh_rows.clone(), metastore.clone());
+        let weighed = tail_bytes.clone();
         let apply = Box::new(move |records: Vec<Applied>| {
             // Hashing needs no lock.
             let mut keys: HashMap<ProjectId, [u8; 16]> = HashMap::new();
@@ -281,9 +301,11 @@ impl Store {
                     Payload::Events(events) => events.last().map(|event| event.received_at),
                     Payload::Profiles(updates) => updates.last().map(|update| update.received_at),
                 };
+                let bytes = weight::of(&payload);
+                weighed.fetch_add(bytes, Ordering::Relaxed);
                 let ready = match payload {
-                    Payload::Events(events) => Ok(Part::fresh(&key, seq, events)),
-                    Payload::Profiles(updates) => Err(updates),
+                    Payload::Events(events) => Ok(Part::fresh(&key, seq, bytes, events)),
+                    Payload::Profiles(updates) => Err(Updates { seq, bytes, updates }),
                 };
                 prepared.push((seq, received_at, project, key, ready));
             }
@@ -299,8 +321,8 @@ impl Store {
                         project.push(part);
                     }
                     Err(updates) => {
-                        counted.fetch_add(updates.len() as u64, Ordering::Relaxed);
-                        project.updates.push(Arc::new((seq, updates)));
+                        counted.fetch_add(updates.updates.len() as u64, Ordering::Relaxed);
+                        project.updates.push(Arc::new(updates));
                     }
                 }
             }
@@ -319,12 +341,13 @@ impl Store {
             compacting,
             counter,
             tail_rows,
+            tail_bytes,
             fresh_rows,
             failed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         };
         let store = Self { shared: Arc::new(shared) };
-        if store.shared.tail_rows.load(Ordering::Relaxed) >= store.shared.options.seal_rows_max {
+        if store.shared.is_due() {
             // A server that is killed again and again must not collect rows without end; one that has no room for a segment answers reads.
             store.seal_now().unwrap_or_else(|error| tracing::error!(%error, "sealing failed; it is tried again"));
         }
@@ -359,8 +382,10 @@ impl Store {
     /// Slows writers down where packing and sealing fall behind; refuses them where that does not help.
     async fn wait_for_room(&self) -> Result<(), StoreError> {
         let has_room = || {
-            let Shared { tail_rows, fresh_rows, options, .. } = &*self.shared;
-            tail_rows.load(Ordering::Relaxed) < options.tail_rows_max && fresh_rows.load(Ordering::Relaxed) < options.fresh_rows_max
+            let Shared { tail_rows, tail_bytes, fresh_rows, options, .. } = &*self.shared;
+            tail_rows.load(Ordering::Relaxed) < options.tail_rows_max
+                && tail_bytes.load(Ordering::Relaxed) < options.tail_bytes_max
+                && fresh_rows.load(Ordering::Relaxed) < options.fresh_rows_max
         };
         let since = std::time::Instant::now();
         while !has_room() {
@@ -417,82 +442,17 @@ impl Store {
     pub fn seal_failed(&self) -> bool {
         self.shared.failed.load(Ordering::Relaxed)
     }
-
-    /// Packs, seals and compacts until `shutdown` turns true, then seals once more.
-    pub async fn run(self, shutdown: tokio::sync::watch::Receiver<bool>) {
-        tokio::join!(self.run_pack(shutdown.clone()), self.run_compact(shutdown.clone()), self.run_seal(shutdown));
-    }
-
-    async fn run_pack(&self, shutdown: tokio::sync::watch::Receiver<bool>) {
-        while !*shutdown.borrow() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            if self.shared.fresh_rows.load(Ordering::Relaxed) >= self.shared.options.pack_rows_min {
-                let store = self.clone();
-                if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.pack_now()).await {
-                    tracing::error!(%error, "packing failed; it is tried again");
-                }
-            }
-        }
-    }
-
-    async fn run_compact(&self, mut shutdown: tokio::sync::watch::Receiver<bool>) {
-        while !*shutdown.borrow() {
-            let store = self.clone();
-            let mut work = tokio::task::spawn_blocking(move || store.compact_now());
-            let first = tokio::select! {
-                outcome = &mut work => Some(outcome),
-                _ = shutdown.wait_for(|stop| *stop) => None,
-            };
-            let outcome = match first {
-                Some(outcome) => outcome,
-                None => {
-                    self.shared.stopping.store(true, Ordering::Relaxed);
-                    work.await
-                }
-            };
-            if let Ok(Err(error)) = outcome
-                && !matches!(error, StoreError::Stopped)
-            {
-                tracing::error!(%error, "compaction failed; it is tried again");
-            }
-            let _ = tokio::time::timeout(Duration::from_secs(1), shutdown.wait_for(|stop| *stop)).await;
-        }
-    }
-
-    async fn run_seal(&self, mut shutdown: tokio::sync::watch::Receiver<bool>) {
-        /// What failed is given so long to mend.
-        const PAUSE: Duration = Duration::from_secs(5);
-        let mut since = tokio::time::Instant::now();
-        loop {
-            let stopping = tokio::select! {
-                _ = tokio::time::sleep(Duration::from_millis(200)) => false,
-                _ = shutdown.wait_for(|stop| *stop) => true,
-            };
-            let rows = self.shared.tail_rows.load(Ordering::Relaxed);
-            let due = rows >= self.shared.options.seal_rows_max || (rows > 0 && since.elapsed() >= self.shared.options.seal_age);
-            let due = due && (!self.seal_failed() || since.elapsed() >= PAUSE);
-            if due || (stopping && rows > 0) {
-                since = tokio::time::Instant::now();
-                let store = self.clone();
-                let outcome = tokio::task::spawn_blocking(move || store.seal_now()).await;
-                let failed = !matches!(outcome, Ok(Ok(())));
-                self.shared.failed.store(failed, Ordering::Relaxed);
-                if let Ok(Err(error)) = outcome {
-                    tracing::error!(%error, "sealing failed; it is tried again");
-                }
-            } else if rows == 0 {
-                since = tokio::time::Instant::now();
-            }
-            if stopping {
-                return;
-            }
-        }
-    }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Whether so much is unsealed that it is sealed at once.
+    fn is_due(&self) -> bool {
+        let Self { tail_rows, tail_bytes, options, .. } = self;
+        tail_rows.load(Ordering::Relaxed) >= options.seal_rows_max || tail_bytes.load(Ordering::Relaxed) >= options.seal_bytes_max()
     }
 
     /// Bytes that are free on the disk, where the system says.

@@ -127,7 +127,7 @@ impl Shared {
     fn seal_piece(&self, until: u64) -> Result<bool, StoreError> {
         let (through, projects) = {
             let mut state = self.lock();
-            let Some(through) = state.piece(self.options.seal_rows_max, until) else { return Ok(false) };
+            let Some(through) = state.piece(self.options.seal_rows_max, self.options.seal_bytes_max(), until) else { return Ok(false) };
             state.sealing_through = through;
             let projects: Vec<(ProjectId, Snapshot)> =
                 state.projects.iter().map(|(id, project)| (*id, Snapshot::of(project).through(through))).collect();
@@ -186,11 +186,12 @@ impl Shared {
                 }
             }
             for project in state.projects.values_mut() {
-                let before = (project.unsealed(), project.fresh());
+                let (before, bytes) = ((project.unsealed(), project.fresh()), project.unsealed_bytes());
                 project.tail.retain(|part| part.seq_min > through);
-                project.updates.retain(|record| record.0 > through);
+                project.updates.retain(|record| record.seq > through);
                 project.note_sealed();
                 self.tail_rows.fetch_sub((before.0 - project.unsealed()) as u64, Ordering::Relaxed);
+                self.tail_bytes.fetch_sub(bytes - project.unsealed_bytes(), Ordering::Relaxed);
                 self.fresh_rows.fetch_sub((before.1 - project.fresh()) as u64, Ordering::Relaxed);
             }
         }
@@ -294,18 +295,21 @@ impl State {
     /// The last record of the oldest piece that is worth a segment. Nothing that begins behind `until` starts a piece, but a piece ends
     /// where every part that it touches ends: a part is sealed whole, with whatever of other projects lies among its records. What
     /// was packed since `until` was read may reach beyond it.
-    fn piece(&self, rows_max: u64, until: u64) -> Option<u64> {
-        let parts = self.projects.values().flat_map(|project| &project.tail).map(|part| (part.seq_min, part.seq_max, part.rows() as u64));
-        let updates = self.projects.values().flat_map(|project| &project.updates).map(|record| (record.0, record.0, record.1.len() as u64));
-        let mut pieces: Vec<(u64, u64, u64)> = parts.chain(updates).collect();
+    fn piece(&self, rows_max: u64, bytes_max: u64, until: u64) -> Option<u64> {
+        let parts = self.projects.values().flat_map(|project| &project.tail);
+        let parts = parts.map(|part| (part.seq_min, part.seq_max, part.rows() as u64, part.bytes));
+        let updates = self.projects.values().flat_map(|project| &project.updates);
+        let updates = updates.map(|record| (record.seq, record.seq, record.updates.len() as u64, record.bytes));
+        let mut pieces: Vec<(u64, u64, u64, u64)> = parts.chain(updates).collect();
         pieces.sort_unstable();
-        let (mut rows, mut through) = (0, None);
-        for (first, last, count) in pieces {
+        let (mut rows, mut bytes, mut through) = (0, 0, None);
+        for (first, last, more_rows, more_bytes) in pieces {
             let is_apart = through.is_none_or(|through| first > through);
-            if is_apart && (first > until || rows >= rows_max) {
+            if is_apart && (first > until || rows >= rows_max || bytes >= bytes_max) {
                 break;
             }
-            rows += count;
+            rows += more_rows;
+            bytes += more_bytes;
             through = through.max(Some(last));
         }
         through
@@ -318,7 +322,11 @@ impl ProjectState {
     }
 
     fn unsealed(&self) -> usize {
-        self.tail.iter().map(|part| part.rows()).sum::<usize>() + self.updates.iter().map(|record| record.1.len()).sum::<usize>()
+        self.tail.iter().map(|part| part.rows()).sum::<usize>() + self.updates.iter().map(|record| record.updates.len()).sum::<usize>()
+    }
+
+    fn unsealed_bytes(&self) -> u64 {
+        self.tail.iter().map(|part| part.bytes).sum::<u64>() + self.updates.iter().map(|record| record.bytes).sum::<u64>()
     }
 
     /// Makes a written segment live under its id; profile segments stand in the order of the log.

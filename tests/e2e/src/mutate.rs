@@ -116,8 +116,8 @@ fn gzip(plain: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-/// One request for a socket, made of a request line with headers, and a body.
-pub fn request(chance: &mut Chance, head: &str, body: &[u8]) -> Vec<u8> {
+/// One request for a socket, made of a request line with headers, and a body; and whether the server can tell where it ends.
+pub fn request(chance: &mut Chance, head: &str, body: &[u8]) -> (Vec<u8>, bool) {
     const METHODS: [&str; 8] = ["GET", "POST", "post", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"];
     const PATHS: [&str; 8] = ["/track", "/engage", "/groups", "/import", "//track/", "/import?strict=1&verbose=1", "/record", "/flags"];
     const TYPES: [&str; 7] = [
@@ -170,7 +170,7 @@ pub fn request(chance: &mut Chance, head: &str, body: &[u8]) -> Vec<u8> {
     let mut request = [method.as_bytes(), b" ", &path, b" HTTP/1.1\r\nHost: sluice.test\r\nConnection: close\r\n"].concat();
     headers.iter().for_each(|header| request.extend([header.as_bytes(), b"\r\n"].concat()));
     request.extend(framed);
-    request
+    (request, framing.is_none())
 }
 
 /// A body in chunks of any size, some with what a chunk may bring beside its size.

@@ -77,6 +77,23 @@ fn hundreds_of_columns_in_small_seals_cost_bounded_memory() {
     assert_eq!(days.filter_map(serde_json::Value::as_u64).sum::<u64>(), sent, "{body}");
 }
 
+/// What waits for its seal is counted in bytes too: rows may be long.
+#[test]
+fn long_rows_are_sealed_before_they_fill_memory() {
+    let server = TestServer::start_with("[store]\ntail_bytes_max = 33554432\n");
+    let text = "x".repeat(250_000);
+    for round in 0..150 {
+        let update = |user: usize| format!(r#"{{"$token":"test_token","$distinct_id":"u{round}-{user}","$set":{{"text":"{text}"}}}}"#);
+        let body = format!("[{}]", (0..4).map(update).collect::<Vec<_>>().join(","));
+        assert_eq!(post(&format!("{}/engage", server.base), &body, None), (200, "1".to_owned()));
+    }
+    let peak = server.peak_mib();
+    println!("{peak:.0} MiB at the most while 600 profiles of 250 kB came in");
+    assert!(peak < 300.0, "{peak} MiB at the most");
+    let url = format!("{}/api/2.0/engage?distinct_id=u149-3", server.base);
+    assert!(get(&url, Some(&basic("test_secret", ""))).1.contains(&text), "the last one is there");
+}
+
 fn day(offset_seconds: i64) -> String {
     let now_ms = jiff::Timestamp::now().as_millisecond();
     model::profile::wall_time(model::Timestamp(now_ms + offset_seconds * 1000))[..10].to_owned()
