@@ -60,6 +60,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001-start.sql"),
     include_str!("migrations/0002-credentials.sql"),
     include_str!("migrations/0003-people.sql"),
+    include_str!("migrations/0009-limits.sql"),
 ];
 
 /// The database below a data directory.
@@ -120,6 +121,13 @@ impl Metastore {
     /// A number that grows with every change of a credential, role or token.
     pub fn epoch(&self) -> Result<u64> {
         Ok(number(&self.lock(), EPOCH)? as u64)
+    }
+
+    /// The newest time that anything was noted at: of changes, and of calls with credentials.
+    pub fn newest_time(&self) -> Result<Timestamp> {
+        let newest =
+            "SELECT MAX(COALESCE((SELECT at FROM audit ORDER BY id DESC LIMIT 1), 0), COALESCE((SELECT MAX(last_at) FROM callers), 0))";
+        Ok(Timestamp(self.lock().query_row(newest, [], |row| row.get(0))?))
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {

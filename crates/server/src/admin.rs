@@ -273,6 +273,12 @@ impl Work<'_> {
         if let Some(max) = asked.events_per_second_max {
             options.events_per_second_max = Some(max).filter(|max| *max > 0);
         }
+        if let Some(max) = asked.address_events_per_second_max {
+            options.address_events_per_second_max = Some(max).filter(|max| *max > 0);
+        }
+        if let Some(max) = asked.bytes_per_second_max {
+            options.bytes_per_second_max = Some(max).filter(|max| *max > 0);
+        }
         if let Some(max) = asked.bytes_per_day_max {
             options.bytes_per_day_max = Some(max).filter(|max| *max > 0);
         }

@@ -409,7 +409,7 @@ async fn call(app: Arc<App>, operation: Operation, request: Request) -> Result<R
         (Cookie::Session.read(&parts.headers, client.is_secure), Cookie::Device.read(&parts.headers, client.is_secure));
     let headers = parts.headers;
     let done = tokio::task::spawn_blocking(move || {
-        let now = clock::now();
+        let now = clock::latest();
         let caller = caller(&app, &headers, session_token.as_deref(), now)?;
         let project = path.get("project").and_then(|id| id.parse().ok()).map(ProjectId);
         let role = permit(&app, &operation, &caller, project, client.is_private, now)?;

@@ -14,10 +14,12 @@ use crate::callers::Callers;
 use crate::clock;
 use crate::config::Settings;
 use crate::gate::Quotas;
+use crate::geo::Geo;
 use crate::leaks::{Leaks, Place};
 use crate::mail::{Mailer, Message};
 use crate::names::{Most, Names};
 use crate::queue::Queues;
+use crate::sdk::Recordings;
 use crate::throttle::Throttle;
 use crate::views::NewInvitation;
 
@@ -37,6 +39,8 @@ pub(crate) struct App {
     pub quotas: Quotas,
     pub names: Names,
     pub leaks: Leaks,
+    pub geo: Geo,
+    pub recordings: Recordings,
     /// Operations of the management API that may run now.
     pub operations: Arc<tokio::sync::Semaphore>,
     /// Calls that wait for a password to be hashed.
@@ -98,6 +102,8 @@ impl App {
             counts: Counts::default(),
             callers: Callers::default(),
             base: if given.is_empty() { base } else { given.to_owned() },
+            geo: Geo::open(&settings.geo),
+            recordings: Recordings::default(),
             settings,
             mailer,
             throttle: Throttle::default(),

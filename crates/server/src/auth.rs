@@ -52,7 +52,7 @@ pub(crate) struct ReadAccess {
 impl ReadAccess {
     /// Whether the credential that proved this access still opens the project.
     pub(crate) fn is_live(&self) -> bool {
-        let now = clock::now();
+        let now = clock::latest();
         let session_lives = |id| self.app.metastore.is_live_session(id, now).unwrap_or(false);
         self.session.is_none_or(session_lives) && self.app.credentials().is_live(&self.credential, self.project.id, self.right, now)
     }
@@ -114,7 +114,7 @@ impl FromRequest<Arc<App>> for ReadAccess {
         })?;
         let params = Params::parse(uri.query().unwrap_or_default(), Some(&body[..]).filter(|body| !body.is_empty()));
         drop(body);
-        let (client, now) = (Client::of(&parts, &app.settings.listen.trusted_proxies), clock::now());
+        let (client, now) = (Client::of(&parts, &app.settings.listen.trusted_proxies), clock::latest());
         let table = app.credentials();
         if let Some(leaked) = leaks::in_params(&table, &params, now) {
             let in_url = leaks::in_params(&table, &Params::parse(uri.query().unwrap_or_default(), None), now).is_some();
@@ -342,7 +342,8 @@ fn signed(
             Refusal::new(503, "signatures cannot be checked: the key file is missing")
         });
     };
-    signature::check(params, names, secret.expose(), now, key.lifetime_max_ms).map_err(|error| Refusal::new(400, error.to_string()))?;
+    signature::check(params, names, secret.expose(), clock::now(), key.lifetime_max_ms)
+        .map_err(|error| Refusal::new(400, error.to_string()))?;
     key_may(table, client, key, params.filled("project_id"), right, now)?;
     Ok(Proof { project: key.project, by: key_use(key, SIGNATURE), credential: Credential::Key(api_key) })
 }

@@ -178,6 +178,12 @@ pub(crate) struct ProjectSet {
     /// Events and profile updates by the token in a second; 0 for no limit.
     #[arg(long)]
     pub(crate) events_per_second_max: Option<u32>,
+    /// The same from one address, an IPv6 network of 64 bits counting as one; 0 for no limit.
+    #[arg(long)]
+    pub(crate) address_events_per_second_max: Option<u32>,
+    /// Bytes of records by the token in a second; 0 for no limit.
+    #[arg(long)]
+    pub(crate) bytes_per_second_max: Option<u64>,
     /// Bytes of requests by the token in a day of UTC; 0 for no limit.
     #[arg(long)]
     pub(crate) bytes_per_day_max: Option<u64>,

@@ -92,7 +92,7 @@ pub(crate) async fn link(link: Link, State(app): State<Arc<App>>, request: Reque
     };
     let client = Client::of(&parts, &app.settings.listen.trusted_proxies);
     let is_tried = is_same_origin(&parts.headers, &app.settings.listen.public_url)
-        && app.throttle.admit_address(client.limited_address(), clock::now()).is_ok();
+        && app.throttle.admit_address(client.limited_address(), clock::steady()).is_ok();
     let waits = Waits::begin(&app.waiting_for_hashing);
     let (true, Ok(_waits), Ok(_hashing)) = (is_tried, waits, app.hashing.clone().acquire_owned().await) else {
         return answer(link, StatusCode::TOO_MANY_REQUESTS, &format!("<p class=error>too many tries; wait a moment</p>{}", link.form()));
@@ -113,7 +113,7 @@ pub(crate) async fn link(link: Link, State(app): State<Arc<App>>, request: Reque
 }
 
 fn run(link: Link, app: &App, client: &Client, params: &Params) -> Result<String, MetaError> {
-    let by = By { actor: Actor::Visitor, address: client.address.to_string(), at: clock::now() };
+    let by = By { actor: Actor::Visitor, address: client.address.to_string(), at: clock::latest() };
     let field = |name: &str| params.get(name).unwrap_or_default();
     let (code, password) = (field("code").trim(), field("password"));
     match link {
@@ -148,7 +148,8 @@ fn run(link: Link, app: &App, client: &Client, params: &Params) -> Result<String
 /// Whoever shows the password of an account, and its second factor; no session stays.
 fn signed_in(app: &App, client: &Client, email: &str, password: &str, params: &Params, by: &By) -> Result<By, MetaError> {
     const TOO_MANY: &str = "too many tries; wait a moment";
-    let attempt = app.throttle.admit(email, false, client.limited_address(), by.at).map_err(|_| MetaError::NotProven(TOO_MANY))?;
+    let attempt =
+        app.throttle.admit(email, false, client.limited_address(), clock::steady()).map_err(|_| MetaError::NotProven(TOO_MANY))?;
     let user_agent = client.user_agent();
     let visit = Visit { email, password, code: params.filled("second_factor"), device: None, user_agent: &user_agent };
     match app.metastore.sign_in(&visit, by)? {

@@ -1,6 +1,7 @@
 //! `sluice`: the server and its command line.
 
 mod admin;
+mod aliases;
 mod api;
 mod app;
 mod app_api;
@@ -17,6 +18,7 @@ mod compress;
 mod config;
 mod demo;
 mod gate;
+mod geo;
 mod ingest;
 mod judge;
 mod leaks;
@@ -31,6 +33,7 @@ mod routes;
 mod sdk;
 mod serve;
 mod setup;
+mod stream;
 mod throttle;
 mod tls;
 mod views;

@@ -334,6 +334,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
         ("sluice_refuses_writes", u64::from(app.store.refusal().is_some())),
         ("sluice_disk_free_bytes", stats.disk_free_bytes),
     ];
-    let text: String = figures.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
+    let mut text: String = figures.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
+    text.push_str(&app.recordings.metrics());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

@@ -11,8 +11,10 @@ use axum::routing::any;
 
 use model::{AccessRight, Role};
 
+use crate::aliases::Aliases;
 use crate::api::{self, Handler, Operation, Who, account, instance, keys, members, projects, session, tickets};
 use crate::app::App;
+use crate::config::{Routes, Settings};
 use crate::links::{self, Link};
 use crate::{app_api, ingest, reports, sdk, setup};
 use wire::dialect::Endpoint;
@@ -277,25 +279,30 @@ pub(crate) fn counted(path: &str) -> &str {
     }
 }
 
-/// Collapses doubled slashes and drops a trailing one: SDKs send both, and none follows a redirect of a POST.
-pub(crate) fn normal(uri: &Uri) -> Option<Uri> {
-    let path = uri.path();
-    if !path.contains("//") && (path.len() == 1 || !path.ends_with('/')) {
-        return None;
-    }
-    let mut normal = String::with_capacity(path.len());
-    for piece in path.split('/').filter(|piece| !piece.is_empty()) {
-        normal.push('/');
-        normal.push_str(piece);
-    }
-    if normal.is_empty() {
-        normal.push('/');
-    }
-    if let Some(query) = uri.query() {
-        normal.push('?');
-        normal.push_str(query);
-    }
-    normal.parse().ok()
+/// The other paths that the settings give to endpoints, so that a page can send beneath its own site's paths.
+pub(crate) fn aliases(settings: &Settings) -> Result<Aliases, String> {
+    // What stands for something already, and what is asked for by clients that know no other name.
+    let own = [
+        "api",
+        "track",
+        "engage",
+        "groups",
+        "import",
+        "flags",
+        "settings",
+        "decide",
+        "record",
+        "setup",
+        "health",
+        "metrics",
+        "invitation",
+        "reset-password",
+        "confirm-email",
+        "lookup-tables",
+    ];
+    let Routes { track, engage, groups, flags, record, settings: remote } = &settings.routes;
+    let names = [(track, TRACK), (engage, "/engage"), (groups, "/groups"), (flags, "/flags"), (record, "/record"), (remote, "/settings")];
+    Aliases::new(&settings.listen.path_prefixes, &names.map(|(name, path)| (name.clone(), path)), &own)
 }
 
 /// Whether a path is for pages of this server alone.

@@ -466,6 +466,10 @@ impl From<metastore::AuditRow> for AuditRow {
 pub(crate) struct TokenOptions {
     /// Events and profile updates by the token in a second.
     pub events_per_second_max: Option<u32>,
+    /// Events and profile updates by the token from one address in a second.
+    pub address_events_per_second_max: Option<u32>,
+    /// Bytes of records by the token in a second.
+    pub bytes_per_second_max: Option<u64>,
     /// Bytes of requests by the token in a day of UTC.
     pub bytes_per_day_max: Option<u64>,
     /// Origins that browsers may send from, such as `https://shop.example` or `https://*.shop.example`; none for all. Whoever is no
@@ -490,6 +494,8 @@ impl From<metastore::TokenOptions> for TokenOptions {
         let origins = options.origins.to_string();
         Self {
             events_per_second_max: options.events_per_second_max,
+            address_events_per_second_max: options.address_events_per_second_max,
+            bytes_per_second_max: options.bytes_per_second_max,
             bytes_per_day_max: options.bytes_per_day_max,
             origins: origins.split(',').filter(|origin| !origin.is_empty()).map(str::to_owned).collect(),
             enforce_origins: options.enforces_origins,
@@ -510,6 +516,8 @@ impl TryFrom<TokenOptions> for metastore::TokenOptions {
         let no_origin = |piece| metastore::MetaError::Invalid(format!("`{piece}` is no origin: write it as https://shop.example"));
         Ok(Self {
             events_per_second_max: options.events_per_second_max,
+            address_events_per_second_max: options.address_events_per_second_max,
+            bytes_per_second_max: options.bytes_per_second_max,
             bytes_per_day_max: options.bytes_per_day_max,
             origins: origins.map_err(no_origin)?,
             enforces_origins: options.enforce_origins,

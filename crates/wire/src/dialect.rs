@@ -43,6 +43,7 @@ impl Reply {
             408 => "Request Timeout",
             413 => "Request Entity Too Large",
             429 => "Too Many Requests",
+            503 => "Service Unavailable",
             _ => "Bad Request",
         };
         let mut body = format!("{{\"code\":{status},\"error\":");
@@ -62,6 +63,18 @@ pub fn identity_refused() -> Reply {
             "{{\"code\":400,\"error\":\"{error}\",\"failed_records\":[\"{text}\"],\"num_records_imported\":0,\"status\":\"Bad Request\"}}"
         ),
     )
+}
+
+/// Answers a request of which nothing was taken now; it may come again.
+pub fn unavailable(endpoint: Endpoint, options: &Options) -> Reply {
+    const REASON: &str = "a temporary failure occurred";
+    if endpoint == Endpoint::Import || options.strict {
+        return Reply::refused(503, REASON);
+    }
+    match options.verbose {
+        true => Reply::json(503, format!("{{\"error\":\"{REASON}\",\"status\":0}}")),
+        false => Reply { status: 503, content_type: "text/plain", body: b"0".to_vec() },
+    }
 }
 
 /// Answers a request of which `accepted` records were taken.

@@ -92,6 +92,7 @@ pub fn write_requests(now_ms: i64) -> Vec<(String, Vec<u8>)> {
     files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../cases"), &mut found);
     let texts = found.iter().map(|path| std::fs::read_to_string(path).expect("a case file"));
     let of_writes = texts.map(|text| cases(&text)).filter(|(fixture, _)| fixture == "write").flat_map(|(_, cases)| cases);
+    let of_writes = of_writes.filter(|case| !case.words.iter().any(|word| word == "raw"));
     let split = |case: Case| {
         let request = filled(&case.request, now_ms);
         let (head, body) = request.split_once("\n\n").unwrap_or((&request, ""));
