@@ -61,6 +61,12 @@ deny: ## licences, advisories, duplicates (needs cargo-deny)
 crash: ## kill the server N times under load and count what came back (N=1000)
 	@cargo build -q --locked -p server && CRASH_CYCLES=$(N) cargo test -q --locked -p e2e --test kill -- --nocapture --test-threads=1
 
+fuzz: ## break what clients send for a minute per reader, on stable (FUZZ_SECONDS=60, SEED=N for the same again)
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-60} cargo test -q --locked -p e2e --test fuzz -- --nocapture
+
+mutations: ## 100,000 broken requests to a running server (MUTATIONS=100000, SEED=N)
+	@cargo build -q --locked -p server && MUTATIONS=$${MUTATIONS:-100000} cargo test -q --locked -p e2e --test mutations -- --nocapture
+
 crash-mutants: ## build five broken servers and show that the crash tests catch each
 	@tests/crash-mutants.sh
 
@@ -80,4 +86,4 @@ dist: check-rust web ## stripped binary, systemd unit, settings, checksums, Debi
 clean: ## remove what was built
 	@cargo clean
 
-.PHONY: help check-rust check-node run web dev screenshots test tools fmt lint tidy deny crash crash-mutants bench soak dist clean
+.PHONY: help check-rust check-node run web dev screenshots test tools fmt lint tidy deny fuzz mutations crash crash-mutants bench soak dist clean

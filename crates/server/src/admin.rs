@@ -595,7 +595,8 @@ fn answer(dir: &Path, app: &App, line: &str) -> Value {
             let stats = app.store.stats();
             let unknown = app.counts.unknown_tokens.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
             return json!({ "ok": { "running": true, "tail_rows": stats.tail_rows, "segments": stats.segments, "segment_rows": stats.segment_rows,
-                "segment_bytes": stats.segment_bytes, "unknown_tokens": unknown } });
+                "segment_bytes": stats.segment_bytes, "disk_free_bytes": stats.disk_free_bytes,
+                "refuses_writes": app.store.refusal().map(|error| error.to_string()), "unknown_tokens": unknown } });
         }
         Command::Backup { file } => {
             return written(backup::write(dir, &app.metastore, Some(&app.store), file))

@@ -15,8 +15,8 @@ use crate::callers::Callers;
 use crate::clock;
 use crate::config::Settings;
 use crate::gate::Quotas;
-use crate::jobs::Jobs;
 use crate::geo::Geo;
+use crate::jobs::Jobs;
 use crate::leaks::{Leaks, Place};
 use crate::mail::{Mailer, Message};
 use crate::names::{Most, Names};
@@ -74,6 +74,8 @@ pub(crate) struct Counts {
     pub events: AtomicU64,
     pub updates: AtomicU64,
     pub rejected: AtomicU64,
+    /// Write requests that were asked to come back: the disk, the log or the buffer had no room.
+    pub refused: AtomicU64,
     /// Records that had an API secret in the place of the token.
     pub leaked_secrets: AtomicU64,
     /// Events for unknown tokens, by the token's last 4 characters.

@@ -79,6 +79,8 @@ pub(crate) struct Store {
     pub seal_rows_max: u64,
     seal_age_seconds: u64,
     pub tail_rows_max: u64,
+    pub tail_bytes_max: u64,
+    pub free_bytes_min: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

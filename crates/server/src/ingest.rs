@@ -187,9 +187,11 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     app.counts.rejected.fetch_add(judged.rejections.len() as u64, Ordering::Relaxed);
     let (accepted, rejections) = (judged.accepted, std::mem::take(&mut judged.rejections));
     if let Err(error) = store(&app, judged, is_long, now).await {
-        tracing::warn!(%error, "a write was refused");
+        app.counts.refused.fetch_add(1, Ordering::Relaxed);
+        // Whoever fills the disk must not fill it with the server's log too: the store says once what is wrong.
+        tracing::debug!(%error, "a write was refused");
         return match error {
-            StoreError::Overloaded => overloaded(endpoint, &options, TRY_AGAIN),
+            StoreError::Overloaded | StoreError::DiskFull { .. } => overloaded(endpoint, &options, TRY_AGAIN),
             _ => unavailable(endpoint, &options, TRY_AGAIN),
         };
     }
@@ -230,14 +232,15 @@ async fn plain<'a>(endpoint: Endpoint, app: &'a App, query: &str, body: Body) ->
 async fn store(app: &App, judged: Judged, is_long: bool, now: Timestamp) -> Result<(), StoreError> {
     let Judged { mut events, updates, .. } = judged;
     aside(is_long, || app.names.spill(&mut events, now));
-    for (project, events) in events {
-        let count = events.len() as u64;
-        app.store.append(project, events).await?;
+    // A request may speak for several projects. It is stored whole or not at all: whoever is told to come back brings all of it again.
+    if !events.is_empty() {
+        let count = events.values().map(Vec::len).sum::<usize>() as u64;
+        app.store.append_all(events).await?;
         app.counts.events.fetch_add(count, Ordering::Relaxed);
     }
-    for (project, updates) in updates {
-        let count = updates.len() as u64;
-        app.store.append_profiles(project, updates).await?;
+    if !updates.is_empty() {
+        let count = updates.values().map(Vec::len).sum::<usize>() as u64;
+        app.store.append_all_profiles(updates).await?;
         app.counts.updates.fetch_add(count, Ordering::Relaxed);
     }
     Ok(())

@@ -313,13 +313,14 @@ pub async fn engage(access: ReadAccess) -> Response {
     }
 }
 
-/// Whether events are taken.
+/// Whether events are taken, and why not.
 pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
-    if app.store.log_failed() {
-        return (axum::http::StatusCode::SERVICE_UNAVAILABLE, "the log cannot be written: see the server's log, and restart it\n")
-            .into_response();
+    match app.store.refusal() {
+        None => "ok".into_response(),
+        Some(error) => {
+            (axum::http::StatusCode::SERVICE_UNAVAILABLE, format!("no events are taken until this is over: {error}\n")).into_response()
+        }
     }
-    "ok".into_response()
 }
 
 /// Prometheus text.
@@ -341,7 +342,9 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
         ("sluice_segment_bytes", stats.segment_bytes),
         ("sluice_identity_links", stats.identity_links),
         ("sluice_seal_failed", u64::from(app.store.seal_failed())),
-        ("sluice_log_failed", u64::from(app.store.log_failed())),
+        ("sluice_writes_refused_total", count(&app.counts.refused)),
+        ("sluice_refuses_writes", u64::from(app.store.refusal().is_some())),
+        ("sluice_disk_free_bytes", stats.disk_free_bytes),
     ];
     let mut text: String = figures.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
     text.push_str(&app.recordings.metrics());

@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::app::App;
-use crate::jobs::Jobs;
 use crate::config::{self, Settings, Tls};
+use crate::jobs::Jobs;
 use crate::listen::Listener;
 use crate::mail::{self, Mailer};
 use crate::tls::{self, Certificate};
@@ -100,6 +100,8 @@ async fn serve(
     options.seal_rows_max = settings.store.seal_rows_max;
     options.seal_age = settings.store.seal_age();
     options.tail_rows_max = settings.store.tail_rows_max;
+    options.tail_bytes_max = settings.store.tail_bytes_max;
+    options.free_bytes_min = settings.store.free_bytes_min;
     let store = Store::open(options, metastore.clone()).map_err(|error| error.to_string())?;
     let (stop, stopped) = watch::channel(false);
     let background = tokio::spawn(store.clone().run(stopped.clone()));

@@ -12,13 +12,14 @@ use model::{Event, ProfileKey, ProfileOp, ProfileUpdate, ProjectId, Timestamp, V
 use crate::links::{Failure, Link, LinkKind, SharedLinks, Verdict};
 use crate::log::{Applied, Payload};
 use crate::tail::Part;
-use crate::{ProjectState, State, lock};
+use crate::{ProjectState, State, Updates, lock, weight};
 
 /// Applies records to the state of a store.
 pub(crate) struct Applier {
     pub state: Arc<Mutex<State>>,
     pub metastore: Arc<Metastore>,
     pub tail_rows: Arc<AtomicU64>,
+    pub tail_bytes: Arc<AtomicU64>,
     pub fresh_rows: Arc<AtomicU64>,
 }
 
@@ -34,7 +35,7 @@ struct Ready {
 
 enum Content {
     Events(Part),
-    Profiles(Vec<ProfileUpdate>),
+    Profiles(Updates),
 }
 
 impl Applier {
@@ -52,11 +53,16 @@ impl Applier {
                 Payload::Events(mut events) => {
                     let received_at = events.last().map(|event| event.received_at);
                     made = link(links, seq, &mut events);
-                    (received_at, Content::Events(Part::fresh(hash_key, seq, events)))
+                    let bytes = weight::of_events(&events);
+                    self.tail_bytes.fetch_add(bytes, Ordering::Relaxed);
+                    (received_at, Content::Events(Part::fresh(hash_key, seq, bytes, events)))
                 }
                 Payload::Profiles(updates) => {
                     let received_at = updates.last().map(|update| update.received_at);
-                    (received_at, Content::Profiles(owned(links, updates)))
+                    let updates = owned(links, updates);
+                    let bytes = weight::of_updates(&updates);
+                    self.tail_bytes.fetch_add(bytes, Ordering::Relaxed);
+                    (received_at, Content::Profiles(Updates { seq, bytes, updates }))
                 }
             };
             let links_count = links.read().count();
@@ -76,8 +82,8 @@ impl Applier {
                     project.push(part);
                 }
                 Content::Profiles(updates) => {
-                    self.tail_rows.fetch_add(updates.len() as u64, Ordering::Relaxed);
-                    project.updates.push(Arc::new((seq, updates)));
+                    self.tail_rows.fetch_add(updates.updates.len() as u64, Ordering::Relaxed);
+                    project.updates.push(Arc::new(updates));
                 }
             }
         }

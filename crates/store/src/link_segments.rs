@@ -7,10 +7,11 @@ use std::sync::Arc;
 use metastore::SegmentKind;
 use model::ProjectId;
 
+use crate::compact::COMPACT_SEGMENTS;
 use crate::error::StoreError;
 use crate::links::{Link, LinkKind, LinkedId};
 use crate::record::{self, Malformed, Reader};
-use crate::seal::{COMPACT_SEGMENTS, Plain, Written, span};
+use crate::seal::{Draft, Plain, Written, span};
 use crate::segment::SegmentFile;
 use crate::{ProjectState, Shared, paths};
 
@@ -91,6 +92,7 @@ impl ProjectState {
 impl Shared {
     pub(crate) fn write_links<'l>(
         &self,
+        draft: &mut Draft<'_>,
         project: ProjectId,
         level: i64,
         links: impl ExactSizeIterator<Item = &'l Link>,
@@ -98,7 +100,7 @@ impl Shared {
     ) -> Result<Written, StoreError> {
         let rows = links.len() as u64;
         let name = paths::links(project.0, seqs.0, seqs.1, self.next());
-        self.write_plain(SegmentKind::Links, Plain { name, bytes: encode(links)?, level, rows, times: (0, 0), seqs })
+        self.write_plain(draft, SegmentKind::Links, Plain { name, bytes: encode(links)?, level, rows, times: (0, 0), seqs })
     }
 
     /// Makes one segment of many where enough of one level have come together. Those of a level stand side by side in the log.
@@ -108,13 +110,18 @@ impl Shared {
             live.link_segments.iter().for_each(|segment| levels.entry(segment.level).or_default().push(segment.clone()));
         }
         for (level, mut segments) in levels.into_iter().filter(|(_, segments)| segments.len() >= COMPACT_SEGMENTS) {
+            if !self.has_room(segments.iter().map(|segment| segment.bytes)) {
+                continue;
+            }
             segments.sort_by_key(|segment| segment.seq_min);
             let mut links = Vec::new();
             for segment in &segments {
                 links.extend(read(segment)?);
             }
             let seqs = span(segments.iter().map(|segment| (segment.seq_min, segment.seq_max)));
-            let written = self.write_links(project, level + 1, links.iter(), seqs)?;
+            let mut draft = self.draft();
+            let written = self.write_links(&mut draft, project, level + 1, links.iter(), seqs)?;
+            draft.keep();
             self.swap(project, segments, written)?;
         }
         Ok(())

@@ -11,10 +11,10 @@ use metastore::{LookupContent, LookupTableRow, MetaError, Metastore, ReplacedBy}
 use model::ProjectId;
 use model::lookup::{Cell, LookupColumn, LookupSource, LookupTable, column_of};
 
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 use crate::error::StoreError;
 use crate::record::{self, Malformed, Reader, Spelling};
-use crate::segment::{checked, write_file};
+use crate::segment::checked;
 use crate::snapshot::Snapshot;
 use crate::{ProjectState, Store, paths};
 
@@ -275,7 +275,7 @@ pub fn replace_lookup(
     let names = disk.list(&dir).map_err(StoreError::from)?;
     let number = names.iter().filter_map(|name| paths::lookup_number(name)).max().map_or(0, |last| last + 1);
     let name = paths::lookup(id, number);
-    write_file(disk, &dir, &name, &bytes)?;
+    disk::write_whole(disk, &dir, &name, &bytes).map_err(StoreError::from)?;
     let content = LookupContent {
         path: name,
         rows: table.rows() as i64,

@@ -7,9 +7,14 @@ pub(crate) fn log_dir(root: &Path) -> PathBuf {
     root.join("log")
 }
 
-/// One log file, named by the first sequence number it may hold.
+/// The name of a log file: the first sequence number it may hold.
+pub(crate) fn log_name(first_seq: u64) -> String {
+    format!("{first_seq:020}.log")
+}
+
+/// One log file.
 pub(crate) fn log_file(root: &Path, first_seq: u64) -> PathBuf {
-    log_dir(root).join(format!("{first_seq:020}.log"))
+    log_dir(root).join(log_name(first_seq))
 }
 
 /// The first sequence number of a log file, from its name.

@@ -56,7 +56,7 @@ impl Store {
                 let store = self.clone();
                 tokio::task::spawn_blocking(move || store.seal_now()).await.map_err(gone)??;
             }
-            self.shared.log.append(project, Payload::Profiles(keys.into_iter().map(update).collect())).await?;
+            self.shared.log.append(vec![(project, Payload::Profiles(keys.into_iter().map(update).collect()))]).await?;
             restored.profiles += count;
         }
         reading.await.map_err(gone)??;

@@ -9,7 +9,8 @@ use model::ValueRef;
 /// The version that the segments table notes beside every segment of events.
 pub(crate) const EVENTS_FORMAT_VERSION: i64 = 2;
 /// The version that it notes beside every segment of profiles. Since 3 a row has what was removed from it; rows of 2 have nothing of it.
-pub(crate) const PROFILES_FORMAT_VERSION: i64 = 3;
+/// Since 4 a row without a profile says since when there is none; rows of 3 do not.
+pub(crate) const PROFILES_FORMAT_VERSION: i64 = 4;
 /// The version that it notes beside every segment of links.
 pub(crate) const LINKS_FORMAT_VERSION: i64 = 4;
 /// The order of the rows, as the segments table notes it.

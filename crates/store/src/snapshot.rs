@@ -19,7 +19,7 @@ use crate::lookups::Joins;
 use crate::profiles::{self, StoredProfile};
 use crate::segment::{Columns, Live, Rows, SegmentFile};
 use crate::tail::{Content, Packed, Part, Row, Suspect};
-use crate::{ProjectState, schema};
+use crate::{ProjectState, Updates, schema};
 
 /// A pinned moment of one project.
 #[derive(Clone, Default)]
@@ -29,7 +29,7 @@ pub struct Snapshot {
     profile_segments: Vec<Arc<SegmentFile>>,
     tail: Vec<Arc<Part>>,
     suspects: Keys,
-    updates: Vec<Arc<(u64, Vec<ProfileUpdate>)>>,
+    updates: Vec<Arc<Updates>>,
     links: LinksView,
     pub(crate) joins: Arc<Joins>,
 }
@@ -126,7 +126,7 @@ impl Snapshot {
     /// The part of this moment that lies in the log up to a record, and what was sealed before.
     pub(crate) fn through(mut self, seq: u64) -> Self {
         self.tail.retain(|part| part.seq_max <= seq);
-        self.updates.retain(|record| record.0 <= seq);
+        self.updates.retain(|record| record.seq <= seq);
         self
     }
 
@@ -164,7 +164,7 @@ impl Snapshot {
     }
 
     pub(crate) fn updates(&self) -> impl Iterator<Item = &ProfileUpdate> {
-        self.updates.iter().flat_map(|record| record.1.iter())
+        self.updates.iter().flat_map(|record| record.updates.iter())
     }
 
     /// What the unsealed rows that `select` wants change about which rows count.

@@ -222,22 +222,3 @@ fn nothing_acknowledged_is_lost_wherever_the_power_goes() {
     });
     println!("{operations} operations, {SURVIVALS} survivals each");
 }
-
-#[test]
-fn after_a_failed_sync_nothing_is_acknowledged_until_the_store_is_opened_again() {
-    let (dir, disk) = (directory(), SimulatedDisk::new());
-    let metastore = metastore(dir.path());
-    let mut sent = Sent::default();
-    let store = Store::open(options(dir.path(), Arc::new(disk.clone())), metastore.clone()).expect("it opens");
-    runtime().block_on(async {
-        sent.send_events(&store, 3, 0).await;
-        disk.fail_syncs(true);
-        sent.send_events(&store, 3, 0).await;
-        disk.fail_syncs(false);
-        sent.send_events(&store, 3, 0).await;
-    });
-    assert_eq!(sent.events_acknowledged.len(), 3);
-    drop(store);
-    disk.crash(7);
-    sent.check(&disk, &metastore, dir.path(), "failed sync");
-}

@@ -1,5 +1,7 @@
 //! Drives the real binary: a server in a directory of its own, killed with it.
 
+pub mod golden;
+pub mod mutate;
 pub mod source;
 
 use std::io::{BufRead, BufReader, Write};
@@ -13,6 +15,8 @@ pub struct TestServer {
     child: Child,
     /// `http://127.0.0.1:PORT`
     pub base: String,
+    // Goes before the directory that it lies in.
+    disk: Option<SmallDisk>,
     dir: tempfile::TempDir,
 }
 
@@ -73,7 +77,7 @@ impl TestServer {
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(dir.path().join("sluice.toml"), settings).expect("a settings file");
         let (child, base) = spawn(dir.path());
-        Self { child, base, dir }
+        Self { child, base, disk: None, dir }
     }
 
     /// Runs a command against the server's data and returns what it printed.
@@ -93,8 +97,12 @@ impl TestServer {
 
     /// The memory that it holds now, in MiB.
     pub fn rss_mib(&self) -> f64 {
+        self.memory_mib("VmRSS:")
+    }
+
+    fn memory_mib(&self, name: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        let kib = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
         kib.expect("the system says what a process holds") / 1024.0
     }
 
@@ -368,7 +376,46 @@ pub fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// What a server of a small disk stands on; it goes away with it.
+#[derive(Debug)]
+struct SmallDisk(PathBuf);
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
 impl TestServer {
+    /// As [`TestServer::start_with`], with its data on a disk of so many MiB; `None` where the machine lets nobody mount one.
+    pub fn start_on_small_disk(mib: u32, settings: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join("sluice.toml"), settings).expect("a settings file");
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).expect("a directory");
+        let mount = ["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"];
+        if !Command::new("mount").args(mount).arg(&data).status().is_ok_and(|status| status.success()) {
+            return None;
+        }
+        let disk = Some(SmallDisk(data));
+        let (child, base) = spawn(dir.path());
+        let server = Self { child, base, disk, dir };
+        server.fill();
+        Some(server)
+    }
+
+    /// Makes the small disk larger or smaller while it is used.
+    pub fn resize_disk(&self, mib: u32) {
+        let disk = self.disk.as_ref().expect("it has a small disk");
+        let status = Command::new("mount").args(["-o", &format!("remount,size={mib}m")]).arg(&disk.0).status();
+        assert!(status.is_ok_and(|status| status.success()), "the disk is resized");
+    }
+
+    /// The most memory that it ever held, in MiB.
+    pub fn peak_mib(&self) -> f64 {
+        self.memory_mib("VmHWM:")
+    }
+
     /// Kills the server and starts it again on the same data; from now on it logs everything that it can.
     pub fn log_everything(&mut self) {
         self.kill();
