@@ -25,17 +25,19 @@ struct Answer {
     retry_after: Option<String>,
 }
 
-/// Text that cannot be packed much: the log packs what it can.
+/// Properties that cannot be packed much: the log packs what it can, and longer texts are cut.
 fn filler(seed: u64) -> String {
     let mut chance = Chance(seed);
-    (0..4000).map(|_| format!("{:016x}", chance.draw())).collect()
+    let mut text = || (0..15).map(|_| format!("{:016x}", chance.draw())).collect::<String>();
+    let properties: Vec<String> = (0..200).map(|at| format!(r#""p{at}":"{}""#, text())).collect();
+    properties.join(",")
 }
 
 /// Sends an event with a number and some weight.
 fn send(server: &TestServer, path: &str, number: u64) -> Answer {
     let filler = filler(number);
     let event = format!(
-        r#"[{{"event":"Fill","properties":{{"token":"test_token","time":1577836800,"distinct_id":"u","$insert_id":"n{number}","filler":"{filler}"}}}}]"#
+        r#"[{{"event":"Fill","properties":{{"token":"test_token","time":1577836800,"distinct_id":"u","$insert_id":"n{number}",{filler}}}}}]"#
     );
     let request = agent().post(format!("{}{path}", server.base)).header("authorization", basic("test_secret", ""));
     let mut response = request.send(&event).expect("the server answers");
@@ -95,7 +97,7 @@ fn below_the_mark_writers_are_asked_to_come_back_and_reads_go_on() {
     let refused = fill(&server, 0, &mut taken);
     assert_eq!((refused.status, refused.retry_after.as_deref()), (429, Some("5")), "{}", refused.body);
     assert!(refused.body.contains(r#""code":429"#), "{}", refused.body);
-    let fresh = format!(r#"[{{"event":"Now","properties":{{"token":"test_token","filler":"{}"}}}}]"#, filler(7));
+    let fresh = format!(r#"[{{"event":"Now","properties":{{"token":"test_token",{}}}}}]"#, filler(7));
     let page = "https://page.example";
     let on_track = agent().post(format!("{}/track", server.base)).header("origin", page).send(&fresh).expect("the server answers");
     let header = |name: &str| on_track.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());

@@ -109,8 +109,8 @@ fn check_events(is_import: bool, query: &str, body: &[u8]) {
                 credentialed: is_import,
                 authenticated: false,
                 now: NOW,
-                is_long: false,
                 keeps_ignored: false,
+                host: None,
             };
             match track::event(index, record, rules, &Made) {
                 Record::Good { item, .. } => {
