@@ -109,6 +109,7 @@ fn check_events(is_import: bool, query: &str, body: &[u8]) {
                 credentialed: is_import,
                 authenticated: false,
                 now: NOW,
+                identity: model::IdentityMode::Simplified,
                 keeps_ignored: false,
                 host: None,
             };
