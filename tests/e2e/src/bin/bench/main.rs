@@ -5,7 +5,7 @@
 //! `BENCH_REFUSALS` (10,000) and `BENCH_SIGN_INS` (100) timed refusals of a kind.
 
 mod credentials;
-mod identity;
+mod features;
 mod oracles;
 
 use std::io::{BufRead, BufReader};
@@ -61,12 +61,12 @@ fn main() {
         );
     }
     println!("\nmemory: {idle:.0} MiB idle, {most:.0} MiB under that load");
-    identity::measure(&runtime, &server);
     oracles::measure(&server, &data, &api_key);
     credentials::measure(&runtime, &server, &data, &api_key);
     drop(server);
     std::fs::remove_dir_all(&data).expect("it is removed");
     let _ = std::fs::remove_file(dir.path().join("data.key"));
+    features::measure(&runtime, dir.path());
 
     let events = setting("BENCH_EVENTS", 10_000_000);
     server = serve(&data);
