@@ -30,8 +30,10 @@ pub(crate) fn measure(runtime: &tokio::runtime::Runtime, dir: &std::path::Path) 
             let next = next.clone();
             let request = move || {
                 let body = named(&body(next.fetch_add(per_request, Ordering::Relaxed), per_request, false), names);
-                let head =
-                    format!("POST /track HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+                let head = format!(
+                    "POST /track HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
                 Some((head + &body, per_request))
             };
             let stop = Stop::After(Duration::from_millis(setting("BENCH_SECONDS", 5) * 1000 / 4));
