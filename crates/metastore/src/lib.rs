@@ -14,8 +14,10 @@ mod identity;
 mod invitations;
 mod keys;
 mod ledger;
+mod lexicon;
 mod members;
 mod projects;
+mod rejections;
 mod second_factor;
 mod secret;
 mod segments;
@@ -44,8 +46,10 @@ pub use credentials::{
 pub use error::MetaError;
 pub use invitations::{Invitation, InvitationCodes, Invited};
 pub use keys::{KeyPair, KeyRow, NewKey, SecretForm};
+pub use lexicon::{Dropped, EVENT_NAMES_MAX, LexiconChange, LexiconEntry, PROPERTY_NAMES_MAX, SeenName};
 pub use members::{Member, Transfer};
 pub use projects::{NewProject, Project, ProjectChange, SignatureLifetime, TokenOptions, WeekStart};
+pub use rejections::{OTHER_TOKENS, REJECTION_DAYS_MAX, REJECTION_SAMPLES_MAX, RejectionCount, RejectionSample, UnknownToken};
 pub use second_factor::NewTotp;
 pub use secret::{Secret, has_valid_checksum, is_weak, sha256};
 pub use segments::{NewSegment, Segment, SegmentChange, SegmentKind};
@@ -60,6 +64,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001-start.sql"),
     include_str!("migrations/0002-credentials.sql"),
     include_str!("migrations/0003-people.sql"),
+    include_str!("migrations/0007-lexicon.sql"),
 ];
 
 /// The database below a data directory.

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use metastore::{CredentialTable, Outcome};
-use model::{AccessRight, Timestamp};
+use model::{AccessRight, Reason, Timestamp};
 use store::StoreError;
 use tokio::sync::SemaphorePermit;
 use wire::body::{BodyError, Limits};
@@ -23,6 +23,8 @@ use crate::app::App;
 use crate::auth::{self, Refusal, Writer};
 use crate::client::Client;
 use crate::judge::{self, Judge, Judged};
+use crate::live::Offer;
+use crate::notes::Notes;
 use crate::{clock, gate, leaks};
 
 const LIMITS: Limits = Limits { decoded_bytes_max: 10 * 1024 * 1024, records_max: 2000 };
@@ -139,9 +141,6 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         Ok(records) => records,
         Err(error) => return redirected(&app, &options, respond(reply(endpoint, &options, 0, &[], Some(&error)))),
     };
-    if endpoint == Endpoint::Import && options.strict && records.iter().any(track::is_identity_verb) {
-        return respond(identity_refused());
-    }
     let origin = gate::origin(&parts.method, &parts.headers);
     let judge = Judge {
         app: &app,
@@ -154,6 +153,10 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         headers: &parts.headers,
         now,
     };
+    if endpoint == Endpoint::Import && options.strict && records.iter().any(track::is_identity_verb) {
+        app.note(&judge.refuse_all(records, Reason::IdentityVerb), &table, now);
+        return respond(identity_refused());
+    }
     let mut judged = aside(is_long, || judge.judge(records));
     if judged.must_wait {
         tracing::warn!("a write waits: the identity secret of its project cannot be opened");
@@ -164,8 +167,10 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     }
     app.counts.rejected.fetch_add(judged.rejections.len() as u64, Ordering::Relaxed);
     let (accepted, rejections) = (judged.accepted, std::mem::take(&mut judged.rejections));
-    if let Err(refused) = store(endpoint, &app, judged, is_long, now).await {
-        return refused;
+    match store(endpoint, &app, judged, is_long, now).await {
+        Ok(notes) => app.note(&notes, &table, now),
+        // The client sends all of it again, and then it counts.
+        Err(refused) => return refused,
     }
     redirected(&app, &options, respond(reply(endpoint, &options, accepted, &rejections, None)))
 }
@@ -200,15 +205,17 @@ async fn plain<'a>(endpoint: Endpoint, app: &'a App, query: &str, body: Body) ->
     Ok((plain, place.ok()))
 }
 
-/// Stores what was judged; nothing is acknowledged before.
-async fn store(endpoint: Endpoint, app: &App, judged: Judged, is_long: bool, now: Timestamp) -> Result<(), Response> {
-    let Judged { mut events, updates, .. } = judged;
-    aside(is_long, || app.names.spill(&mut events, now));
+/// Stores what was judged; nothing is acknowledged before. Returns what is to be noted of it.
+async fn store(endpoint: Endpoint, app: &App, judged: Judged, is_long: bool, now: Timestamp) -> Result<Notes, Response> {
+    let Judged { mut events, updates, mut notes, .. } = judged;
+    aside(is_long, || app.names.spill(&mut events, &mut notes, now));
     for (project, events) in events {
         let count = events.len() as u64;
+        let offer = app.live.offer(project, &events);
         if let Err(error) = app.store.append(project, events).await {
             return Err(unavailable(endpoint, &error));
         }
+        offer.into_iter().for_each(Offer::show);
         app.counts.events.fetch_add(count, Ordering::Relaxed);
     }
     for (project, updates) in updates {
@@ -218,7 +225,7 @@ async fn store(endpoint: Endpoint, app: &App, judged: Judged, is_long: bool, now
         }
         app.counts.updates.fetch_add(count, Ordering::Relaxed);
     }
-    Ok(())
+    Ok(notes)
 }
 
 /// Who writes. `/import` asks for a credential; elsewhere one is taken where it holds, and one that does not makes nobody less than public.

@@ -1,6 +1,7 @@
 //! `sluice`: the server and its command line.
 
 mod admin;
+mod admin_quality;
 mod api;
 mod app;
 mod app_api;
@@ -20,12 +21,16 @@ mod gate;
 mod ingest;
 mod judge;
 mod leaks;
+mod lexicon;
 mod links;
 mod listen;
+mod live;
 mod mail;
 mod names;
+mod notes;
 mod notices;
 mod queue;
+mod rejections;
 mod reports;
 mod routes;
 mod sdk;

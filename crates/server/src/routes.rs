@@ -11,7 +11,7 @@ use axum::routing::any;
 
 use model::{AccessRight, Role};
 
-use crate::api::{self, Handler, Operation, Who, account, instance, keys, members, projects, session, tickets};
+use crate::api::{self, Handler, Operation, Who, account, instance, keys, lexicon, live, members, projects, rejections, session, tickets};
 use crate::app::App;
 use crate::links::{self, Link};
 use crate::{app_api, ingest, reports, sdk, setup};
@@ -43,7 +43,7 @@ pub(crate) const TRACK: &str = "/track";
 /// Every operation of the management API with its policy: who may call it, and whether a fresh proof is needed. A row each.
 #[rustfmt::skip]
 pub(crate) fn operations() -> Vec<Operation> {
-    use Role::{Admin, Consumer, Owner};
+    use Role::{Admin, Analyst, Consumer, Owner};
     use Who::{Account, Anyone, Founder, Member, Operator};
     vec![
         // Everybody.
@@ -82,7 +82,15 @@ pub(crate) fn operations() -> Vec<Operation> {
         get("/projects/{project}/keys", Member(Consumer), "list_keys", keys::list, "The project's API keys without their secrets."),
         get("/projects/{project}/members", Member(Consumer), "list_members", members::list, "The members, owners first."),
         delete("/projects/{project}/members/{account}", Member(Consumer), "remove_member", members::remove, "Ends a membership: one's own, or as an admin another's.").fresh(),
+        Operation::stream("/projects/{project}/live", Member(Consumer), "watch_live", live::show, "The project's events as they come in, as server-sent events: `event` is one that was stored, as export has it; `rejected`, for analysts, one that was not stored as it was sent, with the reason; `count` tells how many there were since the stream began, and how many were left out of it. Ends with the right to it."),
+        // Analysts of the project.
+        get("/projects/{project}/rejections", Member(Analyst), "list_rejections", rejections::list, "What was not stored as it was sent, by day and reason, with the newest samples."),
+        get("/projects/{project}/lexicon/events", Member(Analyst), "list_lexicon_events", lexicon::list_events, "The names of events."),
+        patch("/projects/{project}/lexicon/events", Member(Analyst), "change_lexicon_event", lexicon::change_event, "Describes an event; hides or drops it, as an admin."),
+        get("/projects/{project}/lexicon/properties", Member(Analyst), "list_lexicon_properties", lexicon::list_properties, "The names of properties of events, or of profiles."),
+        patch("/projects/{project}/lexicon/properties", Member(Analyst), "change_lexicon_property", lexicon::change_property, "Describes a property; hides or drops it, as an admin."),
         // Admins of the project.
+        delete("/projects/{project}/rejections", Member(Admin), "clear_rejections", rejections::clear, "Forgets what was not stored as it was sent."),
         patch("/projects/{project}", Member(Admin), "change_project", projects::change, "Changes a project's settings."),
         put("/projects/{project}/token-options", Member(Admin), "set_token_options", projects::set_token_options, "Says what the project's token may bring; replaces all of it.").fresh(),
         put("/projects/{project}/require-tls", Member(Admin), "require_tls", projects::require_tls, "Refuses secrets over plain HTTP, or takes them again.").fresh(),
@@ -123,6 +131,8 @@ pub(crate) fn operations() -> Vec<Operation> {
         patch("/accounts/{account}", Operator, "change_account", instance::change_account, "Makes an account an operator, or ends that.").fresh(),
         delete("/accounts/{account}", Operator, "disable_account", instance::disable_account, "Ends an account.").fresh(),
         put("/organizations/{organization}", Operator, "name_organization", instance::name_organization, "Gives an organisation a name.").fresh(),
+        get("/unknown-tokens", Operator, "list_unknown_tokens", rejections::list_unknown_tokens, "The tokens that nobody owns and records came with."),
+        delete("/unknown-tokens", Operator, "clear_unknown_tokens", rejections::clear_unknown_tokens, "Forgets them."),
         get("/audit", Operator, "list_audit", instance::audit, "The audit log of the instance."),
         get("/audit/verify", Operator, "verify_audit", instance::verify_audit, "Checks that no row of the audit log was changed or cut."),
         post("/wrapping-key/rotate", Operator, "rotate_wrapping_key", instance::rotate_wrapping_key, "Wraps every data key with a new key.").fresh(),

@@ -80,6 +80,7 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
     options.seal_rows_max = settings.store.seal_rows_max;
     options.seal_age = settings.store.seal_age();
     options.tail_rows_max = settings.store.tail_rows_max;
+    options.counts_names = settings.track.lexicon;
     let store = Store::open(options, metastore.clone()).map_err(|error| error.to_string())?;
     let (stop, stopped) = watch::channel(false);
     let background = tokio::spawn(store.clone().run(stopped.clone()));
@@ -107,7 +108,7 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
     };
     let (mailer, mails) = Mailer::new(&settings.mail, dir.join(MAILBOX))?;
     let base = format!("http://{address}");
-    let app = Arc::new(App::new(metastore.clone(), store, settings, mailer, base).map_err(|error| error.to_string())?);
+    let app = Arc::new(App::new(metastore.clone(), store, settings, mailer, base, stopped.clone()).map_err(|error| error.to_string())?);
     tokio::spawn(mail::run(app.clone(), mails));
     let telling = tokio::spawn(notices::run(app.clone(), stopped.clone()));
     admin::serve(dir, app.clone()).await.map_err(|error| format!("cannot open the command socket: {error}"))?;

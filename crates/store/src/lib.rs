@@ -10,6 +10,7 @@ pub mod disk;
 mod error;
 mod log;
 mod merge;
+mod names;
 mod pack;
 mod paths;
 mod profiles;
@@ -61,6 +62,8 @@ pub struct StoreOptions {
     pub fresh_rows_max: u64,
     /// How long writers wait before they are told to come back.
     pub wait_max: Duration,
+    /// Whether the names in sealed rows are counted for the lexicon.
+    pub counts_names: bool,
 }
 
 impl StoreOptions {
@@ -75,6 +78,7 @@ impl StoreOptions {
             tail_rows_max: 500_000,
             fresh_rows_max: 50_000,
             wait_max: Duration::from_secs(5),
+            counts_names: true,
         }
     }
 }

@@ -13,6 +13,7 @@ use model::{ProfileKey, ProjectId, Timestamp};
 use crate::dedup::Filter;
 use crate::error::StoreError;
 use crate::merge::{self, Source};
+use crate::names::Names;
 use crate::profiles;
 use crate::segment::{self, Index, Live, SegmentFile};
 use crate::snapshot::Snapshot;
@@ -187,9 +188,12 @@ impl Shared {
                 state.projects.iter().map(|(id, project)| (*id, Snapshot::of(project).through(through))).collect();
             (through, projects)
         };
-        let (mut written, mut superseding) = (Vec::new(), Vec::new());
+        let (mut written, mut superseding, mut seen) = (Vec::new(), Vec::new(), Vec::new());
         for (project, snapshot) in projects {
             let snapshot = snapshot.packed()?;
+            if self.options.counts_names {
+                seen.extend(Names::behind(&snapshot, 0)?.of(project));
+            }
             if snapshot.packed_parts().next().is_some() {
                 let resolution = snapshot.resolve(|_, _| true)?;
                 for (live, new) in snapshot.segments().iter().zip(resolution.segments).filter(|(_, new)| !new.is_empty()) {
@@ -220,6 +224,7 @@ impl Shared {
             add: written.iter().map(|(project, written)| written.row(*project)).collect(),
             superseded: superseding.iter().map(|change| (change.segment, Some(change.name.clone()))).collect(),
             sealed_through: Some((0, through as i64)),
+            seen,
             ..SegmentChange::default()
         };
         let ids = self.metastore.publish(&change)?;

@@ -157,6 +157,16 @@ impl Snapshot {
         })
     }
 
+    /// The pieces of the tail.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.tail.iter().map(|part| &**part)
+    }
+
+    /// The profile updates behind a record of the log.
+    pub(crate) fn updates_behind(&self, seq: u64) -> impl Iterator<Item = &ProfileUpdate> {
+        self.updates.iter().filter(move |record| record.0 > seq).flat_map(|record| record.1.iter())
+    }
+
     pub(crate) fn updates(&self) -> impl Iterator<Item = &ProfileUpdate> {
         self.updates.iter().flat_map(|record| record.1.iter())
     }
