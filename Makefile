@@ -22,13 +22,23 @@ check-rust:
 	@command -v cc >/dev/null || { echo "Sluice needs a C compiler. On Debian: apt-get install build-essential" >&2; exit 1; }
 
 check-node:
-	@command -v node >/dev/null || { echo "Sluice's tests need Node 20 or newer." >&2; exit 1; }
-	@[ "$$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] || { echo "Sluice's tests need Node 20 or newer; this is $$(node --version)." >&2; exit 1; }
+	@command -v node >/dev/null || { echo "Sluice's page and its tests need Node 20.19 or newer." >&2; exit 1; }
+	@have=$$(node -p process.versions.node); \
+	  [ "$$(printf '%s\n20.19.0\n' "$$have" | sort -V | head -n 1)" = 20.19.0 ] || { echo "Sluice's page and its tests need Node 20.19 or newer; this is $$have." >&2; exit 1; }
 
-run: check-rust ## build in release mode and serve a demo project on loopback
+run: check-rust web ## build the page and the server, and serve a demo project on loopback
 	@echo "Building (a first build takes some minutes) …" >&2
 	@cargo build --release --locked -p server
 	@exec "$(TARGET)/release/sluice" serve --demo --data "$(DATA)" --listen "$(LISTEN)" --tls-listen "$(TLS_LISTEN)"
+
+web: check-node ## build the page, which the next build of the server embeds
+	@web/build.sh
+
+dev: check-rust check-node ## server and page on loopback, both with reload
+	@web/dev.sh "$(DATA)" "$(LISTEN)"
+
+screenshots: check-node tools web ## take the pictures of docs/pictures anew
+	@cargo build -q --locked -p server && cd web && npm run --silent screenshots
 
 test: check-rust check-node tools ## install what the tests need, run every test, print the counts
 	@tests/run.sh
@@ -51,21 +61,29 @@ deny: ## licences, advisories, duplicates (needs cargo-deny)
 crash: ## kill the server N times under load and count what came back (N=1000)
 	@cargo build -q --locked -p server && CRASH_CYCLES=$(N) cargo test -q --locked -p e2e --test kill -- --nocapture --test-threads=1
 
+fuzz: ## break what clients send for a minute per reader, on stable (FUZZ_SECONDS=60, SEED=N for the same again)
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-60} cargo test -q --locked -p e2e --test fuzz -- --nocapture
+
+mutations: ## 100,000 broken requests to a running server (MUTATIONS=100000, SEED=N)
+	@cargo build -q --locked -p server && MUTATIONS=$${MUTATIONS:-100000} cargo test -q --locked -p e2e --test mutations -- --nocapture
+
 crash-mutants: ## build five broken servers and show that the crash tests catch each
 	@tests/crash-mutants.sh
 
-bench: ## ingest, memory, bytes on disk and start-up beside a bare server
+bench: ## ingest, memory, bytes on disk and start-up beside a bare server, proofs beside none
 	@cargo build --release --locked -p server -p e2e
-	@SLUICE_BIN="$(TARGET)/release/sluice" "$(TARGET)/release/bench"
+	@# A target of its own: a broken binary must never lie where a good one is looked for.
+	@SLUICE_MUTANT=no_signature_check CARGO_TARGET_DIR="$(TARGET)/mutants" cargo build -q --release --locked -p server
+	@SLUICE_BIN="$(TARGET)/release/sluice" SLUICE_UNCHECKED_BIN="$(TARGET)/mutants/release/sluice" "$(TARGET)/release/bench"
 
 soak: ## what honest clients notice under attack, and how soon a revocation holds (SOAK_SECONDS=30)
 	@cargo build --release --locked -p server -p e2e
 	@SLUICE_BIN="$(TARGET)/release/sluice" "$(TARGET)/release/soak"
 
-dist: check-rust ## stripped binary, systemd unit, settings, checksums, Debian package
+dist: check-rust web ## stripped binary, systemd unit, settings, checksums, Debian package
 	@packaging/dist.sh "$(VERSION)"
 
 clean: ## remove what was built
 	@cargo clean
 
-.PHONY: help check-rust check-node run test tools fmt lint tidy deny crash crash-mutants bench soak dist clean
+.PHONY: help check-rust check-node run web dev screenshots test tools fmt lint tidy deny fuzz mutations crash crash-mutants bench soak dist clean

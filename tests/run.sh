@@ -10,9 +10,11 @@ part() {
   shift
   "$@" 2>&1 | tee -a "$log" || { failed=$((failed + 1)); echo "FAILED: $*" | tee -a "$log"; }
 }
+part "the page" web/build.sh
 part "the server" cargo build --locked -p server
 part "unit, case and end-to-end tests" cargo test --locked --workspace --no-fail-fast
 part "the official clients" tests/sdk/run.sh
+part "the page's own tests" web/test.sh
 
 passed=$(grep -oE '[0-9]+ passed' "$log" | awk '{n += $1} END {print n + 0}')
 broken=$(grep -oE '[0-9]+ failed' "$log" | awk '{n += $1} END {print n + 0}')

@@ -31,6 +31,8 @@ pub const INVARIANTS: &[(&str, Check)] = &[
     ("every read handler takes its access first", reads_take_access),
     ("every read of store takes a project first", store_reads_take_a_project),
     ("every dependency says what it is for", dependencies_have_reasons),
+    ("every dependency of the page says what it is for", page_dependencies_have_reasons),
+    ("the page speaks through its client and keeps nothing", page_speaks_through_its_client),
     ("every file opens with its promise", files_open_with_a_promise),
     ("nothing is left unfinished", nothing_unfinished),
     ("no path of a machine is written down", no_machine_paths),
@@ -72,7 +74,7 @@ impl House {
 
 impl File {
     fn read(root: &Path, path: &PathBuf) -> Option<Self> {
-        let kinds = ["rs", "toml", "md", "sh", "sql", "py", "mjs", "json", "service"];
+        let kinds = ["rs", "toml", "md", "sh", "sql", "py", "mjs", "json", "service", "ts", "tsx"];
         let kind = path.extension().map(|kind| kind.to_string_lossy().into_owned()).unwrap_or_default();
         let name = path.file_name()?.to_string_lossy().into_owned();
         if !kinds.contains(&kind.as_str()) && name != "Makefile" {
@@ -223,6 +225,42 @@ fn dependencies_have_reasons(house: &House) -> Vec<String> {
     broken
 }
 
+fn page_dependencies_have_reasons(house: &House) -> Vec<String> {
+    let text = |path: &str| house.files.iter().find(|file| file.path == path).map_or("", |file| file.text.as_str());
+    let (package, reasons) = (text("web/package.json"), text("web/README.md"));
+    let mut inside = false;
+    let mut broken = Vec::new();
+    for (at, line) in package.lines().enumerate() {
+        let Some(name) = line.trim().strip_prefix('"').and_then(|rest| rest.split('"').next()) else { continue };
+        if line.ends_with('{') {
+            inside = ["dependencies", "devDependencies"].contains(&name);
+        } else if inside && !reasons.contains(&format!("`{name}`")) {
+            broken.push(format!("web/package.json:{}: `{name}` has no line in web/README.md saying what for", at + 1));
+        }
+    }
+    broken
+}
+
+/// Where the examples for others stand, which call the server as others do.
+const EXAMPLES: &str = "web/src/pages/start/snippets.ts";
+
+fn page_speaks_through_its_client(house: &House) -> Vec<String> {
+    let kept = ["localStorage", "sessionStorage", "document.cookie", "innerHTML", "InnerHTML"];
+    let calls = |line: &str| line.match_indices("fetch(").any(|(at, _)| !line[..at].ends_with(|before: char| before.is_alphanumeric()));
+    let is_page = |file: &&File| {
+        let is_source = file.path.starts_with("web/src/") && (file.path.ends_with(".ts") || file.path.ends_with(".tsx"));
+        is_source && !file.path.ends_with(".test.ts") && !file.path.ends_with(".d.ts") && file.path != EXAMPLES
+    };
+    let files = house.files.iter().filter(is_page);
+    files
+        .flat_map(|file| {
+            let mut broken = file.find(calls, "the page calls the server through web/src/api");
+            broken.extend(file.find(|line| kept.iter().any(|word| line.contains(word)), "the page keeps nothing, and shows text as text"));
+            broken
+        })
+        .collect()
+}
+
 fn files_open_with_a_promise(house: &House) -> Vec<String> {
     let files = house.rust().filter(|file| !file.text.starts_with("//!"));
     files.map(|file| format!("{}:1: a file opens with `//!`: what it is and the promise it keeps", file.path)).collect()
@@ -304,6 +342,8 @@ mod tests {
         assert_eq!(reads_take_access(&with("crates/server/src/reports.rs", "pub async fn export(app: App) {\n}\n")).len(), 1);
         assert_eq!(store_reads_take_a_project(&with("crates/store/src/lib.rs", "pub fn snapshot(&self) {")).len(), 1);
         assert_eq!(dependencies_have_reasons(&with("Cargo.toml", "[workspace.dependencies]\n\nserde = \"1\"")).len(), 1);
+        assert_eq!(page_dependencies_have_reasons(&with("web/package.json", "  \"dependencies\": {\n    \"react\": \"1\"")).len(), 1);
+        assert_eq!(page_speaks_through_its_client(&with("web/src/a.tsx", "await fetch('/x');\nquery.refetch();\nlocalStorage.x")).len(), 2);
         assert_eq!(files_open_with_a_promise(&with("crates/a/src/a.rs", "fn a() {}")).len(), 1);
         assert_eq!(nothing_unfinished(&with("crates/a/src/a.rs", concat!("todo", "!()"))).len(), 1);
         assert_eq!(no_machine_paths(&with("README.md", concat!("/ro", "ot/x"))).len(), 1);

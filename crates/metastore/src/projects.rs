@@ -1,7 +1,7 @@
 //! Projects: a token each, a time zone, members.
 
 use model::network::Origins;
-use model::{AccountId, OrganizationId, ProjectId, Role, Timestamp};
+use model::{AccountId, IdentityMode, OrganizationId, ProjectId, Role, Timestamp};
 use rusqlite::{OptionalExtension, Row};
 
 use crate::audit::{self, By};
@@ -31,6 +31,8 @@ pub struct Project {
     pub requires_tls: bool,
     /// The day that its weeks begin on.
     pub week_start: WeekStart,
+    /// How it finds out which ids are one user.
+    pub identity_mode: IdentityMode,
     /// Since when it takes no events any more.
     pub archived_at: Option<Timestamp>,
     /// What its token allows.
@@ -44,6 +46,10 @@ pub struct Project {
 pub struct TokenOptions {
     /// Events and profile updates by the token in a second; more are asked to come back.
     pub events_per_second_max: Option<u32>,
+    /// Events and profile updates by the token from one address in a second.
+    pub address_events_per_second_max: Option<u32>,
+    /// Bytes of records by the token in a second.
+    pub bytes_per_second_max: Option<u64>,
     /// Bytes of requests by the token in a day of UTC.
     pub bytes_per_day_max: Option<u64>,
     /// Origins that browsers may send from; none means all. Advisory: whoever is no browser can claim any.
@@ -98,6 +104,8 @@ pub struct ProjectChange {
     pub timezone: Option<String>,
     /// The day that its weeks begin on.
     pub week_start: Option<WeekStart>,
+    /// How it finds out which ids are one user, from the next event on.
+    pub identity_mode: Option<IdentityMode>,
     /// Whether secrets are refused over plain HTTP.
     pub requires_tls: Option<bool>,
     /// What its token allows.
@@ -170,7 +178,7 @@ impl SignatureLifetime {
 
 pub(crate) const COLUMNS: &str = "id, organization_id, name, timezone, token, created_at, hash_key, suspended_at, requires_tls, week_start,
     archived_at, events_per_second_max, bytes_per_day_max, origins, enforces_origins, deletes_need_secret, backfill_needs_secret,
-    authenticated_properties, identity_needs_signature, flags_bots";
+    authenticated_properties, identity_needs_signature, flags_bots, bytes_per_second_max, address_events_per_second_max, identity_mode";
 
 fn key_text(key: &[u8; 16]) -> Secret {
     Secret::new(key.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -188,6 +196,7 @@ pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Project> {
         suspended_at: row.get::<_, Option<i64>>(7)?.map(Timestamp),
         requires_tls: row.get(8)?,
         week_start: WeekStart::parse(&row.get::<_, String>(9)?).unwrap_or_default(),
+        identity_mode: IdentityMode::parse(&row.get::<_, String>(22)?).unwrap_or_default(),
         archived_at: row.get::<_, Option<i64>>(10)?.map(Timestamp),
         token_options: TokenOptions {
             events_per_second_max: row.get::<_, Option<i64>>(11)?.map(|max| max.clamp(0, i64::from(u32::MAX)) as u32),
@@ -199,6 +208,8 @@ pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Project> {
             authenticated_properties: row.get::<_, String>(17)?.lines().map(str::to_owned).collect(),
             identity_needs_signature: row.get(18)?,
             flags_bots: row.get(19)?,
+            bytes_per_second_max: row.get::<_, Option<i64>>(20)?.map(|max| max.max(0) as u64),
+            address_events_per_second_max: row.get::<_, Option<i64>>(21)?.map(|max| max.clamp(0, i64::from(u32::MAX)) as u32),
         },
     })
 }
@@ -269,6 +280,7 @@ impl Metastore {
             suspended_at: None,
             requires_tls: false,
             week_start: WeekStart::default(),
+            identity_mode: IdentityMode::default(),
             archived_at: None,
             token_options: TokenOptions::default(),
         };
@@ -329,6 +341,10 @@ impl Metastore {
             set("week_start", &start.as_str())?;
             changed.push(format!("week_start {}", start.as_str()));
         }
+        if let Some(mode) = asked.identity_mode {
+            set("identity_mode", &mode.as_str())?;
+            changed.push(format!("identity_mode {}", mode.as_str()));
+        }
         if let Some(required) = asked.requires_tls {
             set("requires_tls", &required)?;
             changed.push(format!("require_tls {required}"));
@@ -342,7 +358,10 @@ impl Metastore {
                 return Err(MetaError::Invalid("a property's name is one line of at most 255 bytes".to_owned()));
             }
             set("events_per_second_max", &options.events_per_second_max)?;
-            set("bytes_per_day_max", &options.bytes_per_day_max.map(|max| i64::try_from(max).unwrap_or(i64::MAX)))?;
+            let bytes = |max: Option<u64>| max.map(|max| i64::try_from(max).unwrap_or(i64::MAX));
+            set("address_events_per_second_max", &options.address_events_per_second_max)?;
+            set("bytes_per_second_max", &bytes(options.bytes_per_second_max))?;
+            set("bytes_per_day_max", &bytes(options.bytes_per_day_max))?;
             set("origins", &options.origins.to_string())?;
             set("enforces_origins", &options.enforces_origins)?;
             set("deletes_need_secret", &options.deletes_need_secret)?;

@@ -12,18 +12,18 @@ use metastore::{
 };
 use model::network::Origins;
 use model::{AccessRight, AccountId, Networks, OrganizationId, ProjectId, Role, Timestamp};
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 
 use crate::app::App;
 use crate::commands::{
-    Account, Audit, BearerToken, Command, Credentials, Invitation, Kek, Key, Member, On, Profiles, Project, ProjectSet, ServiceAccount,
-    Ticket, Transfer,
+    Account, Audit, BearerToken, Command, Credentials, Invitation, Job, Kek, Key, LookupTable, Member, On, Profiles, Project, ProjectSet,
+    ServiceAccount, Ticket, Transfer,
 };
+use crate::jobs::view::JobView;
 use crate::rejections::Unknown;
-use crate::views::{self, DONE, KeyPair};
-use crate::{backup, clock, routes};
+use crate::views::{self, DONE, KeyPair, shown_as as shown};
+use crate::{backup, clock, jobs, routes, tables};
 
 /// Where the running server listens for commands.
 fn socket(dir: &Path) -> PathBuf {
@@ -58,6 +58,16 @@ pub(crate) fn hold(dir: &Path) -> Result<std::fs::File, String> {
     Ok(file)
 }
 
+/// A connection to the running server.
+pub(crate) fn connect(dir: &Path) -> std::io::Result<UnixStream> {
+    UnixStream::connect(socket(dir))
+}
+
+/// Who acts on the running server: an account by way of the console, or the console itself.
+pub(crate) fn by(app: &App, account: Option<&str>) -> Result<By, MetaError> {
+    Work { metastore: &app.metastore, now: clock::now(), app: Some(app) }.by(account)
+}
+
 /// Runs a command on the running server, or in place where none runs.
 pub(crate) fn call(dir: &Path, key: Option<PathBuf>, command: &Command) -> Result<Value, String> {
     if let Ok(mut stream) = UnixStream::connect(socket(dir)) {
@@ -80,7 +90,12 @@ pub(crate) fn call(dir: &Path, key: Option<PathBuf>, command: &Command) -> Resul
     if let Command::Backup { file } = command {
         return written(backup::write(dir, &metastore, None, file));
     }
-    Work { metastore: &metastore, now: clock::now(), app: None }.run(command).map_err(|error| error.to_string())
+    let work = Work { metastore: &metastore, now: clock::now(), app: None };
+    if let Command::LookupTable(LookupTable::Replace { on, id, file }) = command {
+        let (project, by) = work.on(on).map_err(|error| error.to_string())?;
+        return tables::replace((dir, &metastore, None), (project, &by), id, file);
+    }
+    work.run(command).map_err(|error| error.to_string())
 }
 
 fn role(text: &str) -> Result<Role, MetaError> {
@@ -98,11 +113,6 @@ fn lifetime(text: &str) -> Result<SignatureLifetime, MetaError> {
 
 fn form(classic: bool) -> SecretForm {
     if classic { SecretForm::Classic } else { SecretForm::Scannable }
-}
-
-/// What a command prints.
-pub(crate) fn shown(answer: impl Serialize) -> Result<Value, MetaError> {
-    serde_json::to_value(answer).map_err(|error| MetaError::Invalid(error.to_string()))
 }
 
 /// A command at work.
@@ -134,6 +144,12 @@ impl Work<'_> {
         self.metastore.project(project)?.map(|project| project.id).ok_or(MetaError::Unknown("project"))
     }
 
+    /// Who acts on which project; one that there is.
+    fn existing(&self, on: &On) -> Result<(ProjectId, By), MetaError> {
+        let (project, by) = self.on(on)?;
+        self.listed(on).map(|_| (project, by))
+    }
+
     fn console(&self) -> By {
         By::console(self.now)
     }
@@ -150,6 +166,14 @@ impl Work<'_> {
                 Ok(json!({ "account_id": account.0 }))
             }
             Command::Account(command) => self.accounts(command),
+            Command::Project(Project::GroupKey(command)) => {
+                let (project, by) = self.existing(command.on())?;
+                tables::group_keys(self.metastore, command, project, &by)
+            }
+            Command::LookupTable(command) => {
+                let (project, by) = self.existing(command.on())?;
+                tables::lookup_tables(self.metastore, command, project, &by)
+            }
             Command::Project(command) => self.projects(command),
             Command::Credentials(command) => self.credentials(command),
             Command::Key(command) => self.keys(command),
@@ -183,6 +207,8 @@ impl Work<'_> {
             Command::Profiles(_) => Err(MetaError::Invalid("profiles are restored on a running server: start it first".to_owned())),
             Command::Backup { .. } => Err(MetaError::Invalid("a backup needs the data directory".to_owned())),
             Command::Status => Ok(json!({ "running": false })),
+            Command::Job(command) => self.jobs(command),
+            Command::Wish(_) => Err(MetaError::Invalid("imports and exports run in the server: start it first".to_owned())),
         }
     }
 
@@ -267,6 +293,7 @@ impl Work<'_> {
                 self.metastore.archive_project(project, true, &by)?;
                 shown(DONE)
             }
+            Project::GroupKey(_) => Err(MetaError::Invalid("it is run elsewhere".to_owned())),
             Project::Unarchive { on } => {
                 let (project, by) = self.on(on)?;
                 self.metastore.archive_project(project, false, &by)?;
@@ -280,6 +307,12 @@ impl Work<'_> {
         let mut options = before.clone();
         if let Some(max) = asked.events_per_second_max {
             options.events_per_second_max = Some(max).filter(|max| *max > 0);
+        }
+        if let Some(max) = asked.address_events_per_second_max {
+            options.address_events_per_second_max = Some(max).filter(|max| *max > 0);
+        }
+        if let Some(max) = asked.bytes_per_second_max {
+            options.bytes_per_second_max = Some(max).filter(|max| *max > 0);
         }
         if let Some(max) = asked.bytes_per_day_max {
             options.bytes_per_day_max = Some(max).filter(|max| *max > 0);
@@ -306,6 +339,7 @@ impl Work<'_> {
             organization_id: asked.organization_id,
             timezone: asked.timezone.clone(),
             week_start: asked.week_start.as_ref().map(week_start).transpose()?,
+            identity_mode: asked.identity_mode.as_deref().map(views::identity_mode).transpose()?,
             requires_tls: (asked.require_tls || asked.no_require_tls).then_some(asked.require_tls),
             token_options: (options != before).then_some(options),
         })
@@ -419,7 +453,8 @@ impl Work<'_> {
         match command {
             Transfer::Offer { on, to } => {
                 let (project, by) = self.on(on)?;
-                shown(views::Transfer::from(self.metastore.offer_transfer(project, self.account(to)?, &by)?))
+                let offer = self.metastore.offer_transfer(project, self.account(to)?, &by)?;
+                shown(views::Transfer::of(self.metastore, offer)?)
             }
             Transfer::Accept { on } => {
                 let (project, by) = self.on(on)?;
@@ -470,6 +505,19 @@ impl Work<'_> {
             }
             BearerToken::Revoke { account, id } => {
                 self.metastore.revoke_bearer_token(self.account(account)?, *id, &self.by(Some(account))?)?;
+                shown(DONE)
+            }
+        }
+    }
+
+    fn jobs(&self, command: &Job) -> Result<Value, MetaError> {
+        let app = self.app.ok_or_else(|| MetaError::Invalid("jobs run in the server: start it first".to_owned()))?;
+        match command {
+            Job::List { on } => shown(JobView::list(app, self.listed(on)?)?),
+            Job::Show { on, job } => shown(JobView::find(app, self.listed(on)?, *job)?),
+            Job::Cancel { on, job } => {
+                let (project, by) = self.on(on)?;
+                app.jobs.cancel(app, project, *job, &by)?;
                 shown(DONE)
             }
         }
@@ -526,8 +574,13 @@ pub(crate) async fn serve(dir: &Path, app: Arc<App>) -> std::io::Result<()> {
             let (app, dir) = (app.clone(), dir.clone());
             tokio::spawn(async move {
                 let (read, mut write) = stream.into_split();
-                let mut line = String::new();
-                if tokio::io::BufReader::new(read).read_line(&mut line).await.is_ok() {
+                let (mut read, mut line) = (tokio::io::BufReader::new(read), String::new());
+                if read.read_line(&mut line).await.is_ok() {
+                    if let Ok(Command::Wish(wish)) = serde_json::from_str(&line) {
+                        // Whoever asked may be gone before the end.
+                        let _ = jobs::socket::serve(&app, *wish, read, write).await;
+                        return;
+                    }
                     let answer = tokio::task::spawn_blocking(move || answer(&dir, &app, &line))
                         .await
                         .unwrap_or_else(|_| json!({ "error": "the command failed" }));
@@ -549,7 +602,9 @@ fn answer(dir: &Path, app: &App, line: &str) -> Value {
         Command::Status => {
             let stats = app.store.stats();
             return json!({ "ok": { "running": true, "tail_rows": stats.tail_rows, "segments": stats.segments, "segment_rows": stats.segment_rows,
-                "segment_bytes": stats.segment_bytes, "unknown_token_records": app.rejections.unknown_total() } });
+                "segment_bytes": stats.segment_bytes, "disk_free_bytes": stats.disk_free_bytes,
+                "refuses_writes": app.store.refusal().map(|error| error.to_string()),
+                "unknown_token_records": app.rejections.unknown_total() } });
         }
         Command::Backup { file } => {
             return written(backup::write(dir, &app.metastore, Some(&app.store), file))
@@ -571,6 +626,14 @@ fn answer(dir: &Path, app: &App, line: &str) -> Value {
                 Err(error) => refused(error.to_string()),
             };
         }
+        Command::LookupTable(LookupTable::Replace { on, id, file }) => {
+            let work = Work { metastore: &app.metastore, now: clock::now(), app: Some(app) };
+            let replaced = work
+                .on(on)
+                .map_err(|error| error.to_string())
+                .and_then(|(project, by)| tables::replace((dir, &app.metastore, Some(&app.store)), (project, &by), id, file));
+            return replaced.map_or_else(refused, |value| json!({ "ok": value }));
+        }
         // What was counted until now belongs to the answer.
         Command::Credentials(_) | Command::Ticket(_) | Command::Rejected(_) | Command::UnknownTokens { .. } => {
             if let Err(error) = app.callers.write(app) {
@@ -581,7 +644,7 @@ fn answer(dir: &Path, app: &App, line: &str) -> Value {
     }
     // The answer goes out after the running server has applied the change.
     let work = Work { metastore: &app.metastore, now: clock::now(), app: Some(app) };
-    match work.run(&command).and_then(|value| app.reload_credentials().map(|()| value)) {
+    match work.run(&command).and_then(|value| app.reload_credentials().and_then(|()| tables::follow(app, &command)).map(|()| value)) {
         Ok(value) => json!({ "ok": value }),
         Err(error) => refused(error.to_string()),
     }

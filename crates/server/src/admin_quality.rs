@@ -4,11 +4,11 @@ use metastore::{LexiconChange, MetaError};
 use model::NameKind;
 use serde_json::Value;
 
-use crate::admin::{Work, shown};
+use crate::admin::Work;
 use crate::commands::{Kind, Lexicon, Rejected};
 use crate::lexicon::{self, Search};
 use crate::rejections;
-use crate::views::DONE;
+use crate::views::{DONE, shown_as as shown};
 
 impl From<Kind> for NameKind {
     fn from(kind: Kind) -> Self {

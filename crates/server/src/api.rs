@@ -4,6 +4,7 @@
 pub(crate) mod account;
 pub(crate) mod error;
 pub(crate) mod instance;
+pub(crate) mod jobs;
 pub(crate) mod keys;
 pub(crate) mod lexicon;
 pub(crate) mod live;
@@ -12,6 +13,7 @@ pub(crate) mod openapi;
 pub(crate) mod projects;
 pub(crate) mod rejections;
 pub(crate) mod session;
+pub(crate) mod tables;
 pub(crate) mod tickets;
 
 use std::collections::HashMap;
@@ -62,6 +64,8 @@ pub(crate) struct Needs {
     pub session: bool,
     /// The work of hashing a password, which few may ask for at a time.
     pub hashing: bool,
+    /// A secret in its body, which is where it belongs: a project may have taken over the one that it has elsewhere.
+    pub secret: bool,
 }
 
 /// What does the work of an operation.
@@ -141,6 +145,12 @@ impl Operation {
     /// The same for work that hashes a password.
     pub(crate) fn hashing(mut self) -> Self {
         self.needs.hashing = true;
+        self
+    }
+
+    /// The same for work that a secret of elsewhere is brought for.
+    pub(crate) fn brings_secret(mut self) -> Self {
+        self.needs.secret = true;
         self
     }
 
@@ -442,7 +452,7 @@ async fn call(app: Arc<App>, operation: Operation, request: Request) -> Result<R
         (Cookie::Session.read(&parts.headers, client.is_secure), Cookie::Device.read(&parts.headers, client.is_secure));
     let headers = parts.headers;
     let done = tokio::task::spawn_blocking(move || {
-        let now = clock::now();
+        let now = clock::latest();
         let caller = caller(&app, &headers, session_token.as_deref(), now)?;
         let project = path.get("project").and_then(|id| id.parse().ok()).map(ProjectId);
         let role = permit(&app, &operation, &caller, project, client.is_private, now)?;
@@ -451,7 +461,9 @@ async fn call(app: Arc<App>, operation: Operation, request: Request) -> Result<R
         let cookies = Mutex::default();
         let Caller { session, bearer, .. } = caller;
         let call = Call { app, by, now, client, session, bearer, role, path, session_token, device_token, cookies };
-        sent.refuse_secrets(&call)?;
+        if !operation.needs.secret {
+            sent.refuse_secrets(&call)?;
+        }
         let done = (operation.run)(&call, sent);
         // An answer that tells of a change goes out after the running server has applied it.
         if !operation.is_reading() {

@@ -1,6 +1,7 @@
 //! What every handler shares.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
@@ -14,6 +15,8 @@ use crate::callers::Callers;
 use crate::clock;
 use crate::config::Settings;
 use crate::gate::Quotas;
+use crate::geo::Geo;
+use crate::jobs::Jobs;
 use crate::leaks::{Leaks, Place};
 use crate::lexicon;
 use crate::live::Live;
@@ -22,6 +25,7 @@ use crate::names::{Most, Names};
 use crate::notes::Notes;
 use crate::queue::Queues;
 use crate::rejections::Rejections;
+use crate::sdk::Recordings;
 use crate::throttle::Throttle;
 use crate::views::NewInvitation;
 
@@ -45,6 +49,9 @@ pub(crate) struct App {
     /// Turns true when the server stops.
     pub stopping: watch::Receiver<bool>,
     pub leaks: Leaks,
+    pub jobs: Jobs,
+    pub geo: Geo,
+    pub recordings: Recordings,
     /// Operations of the management API that may run now.
     pub operations: Arc<tokio::sync::Semaphore>,
     /// Calls that wait for a password to be hashed.
@@ -55,6 +62,8 @@ pub(crate) struct App {
     base: String,
     /// Bytes of bodies that may be held while they arrive.
     pub receiving: Arc<tokio::sync::Semaphore>,
+    /// Files of lookup tables that may be read now.
+    pub reading_tables: tokio::sync::Semaphore,
     /// Bodies that may be unpacked now.
     pub unpacking: tokio::sync::Semaphore,
     /// Bytes of requests that may be decoded now.
@@ -73,13 +82,16 @@ pub(crate) struct Counts {
     pub events: AtomicU64,
     pub updates: AtomicU64,
     pub rejected: AtomicU64,
+    /// Write requests that were asked to come back: the disk, the log or the buffer had no room.
+    pub refused: AtomicU64,
     /// Records that had an API secret in the place of the token.
     pub leaked_secrets: AtomicU64,
 }
 
 impl App {
-    /// `base` is where the server answers, such as `http://127.0.0.1:8080`, unless the settings name another address.
+    /// `dir` is the data directory; `base` is where the server answers, such as `http://127.0.0.1:8080`, unless the settings name another address.
     pub(crate) fn new(
+        dir: &Path,
         metastore: Arc<Metastore>,
         store: Store,
         settings: Settings,
@@ -104,6 +116,8 @@ impl App {
             counts: Counts::default(),
             callers: Callers::default(),
             base: if given.is_empty() { base } else { given.to_owned() },
+            geo: Geo::open(&settings.geo),
+            recordings: Recordings::default(),
             settings,
             mailer,
             throttle: Throttle::default(),
@@ -113,12 +127,14 @@ impl App {
             live: Live::default(),
             stopping,
             leaks: Leaks::default(),
+            jobs: Jobs::new(dir),
             operations: Arc::new(tokio::sync::Semaphore::new(OPERATIONS_MAX)),
             waiting_for_hashing: std::sync::atomic::AtomicUsize::new(0),
             hashing: Arc::new(tokio::sync::Semaphore::new(HASHING_MAX)),
             queries,
             exports,
             receiving: Arc::new(tokio::sync::Semaphore::new(crate::ingest::RECEIVING_BYTES_MAX)),
+            reading_tables: tokio::sync::Semaphore::new(crate::lookup_tables::READING_MAX),
             unpacking: tokio::sync::Semaphore::new(crate::ingest::UNPACKING_MAX),
             decoding: tokio::sync::Semaphore::new(crate::ingest::DECODING_BYTES_MAX),
         })

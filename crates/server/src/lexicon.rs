@@ -112,7 +112,7 @@ pub(crate) fn page(entries: Vec<LexiconEntry>, kind: NameKind, search: &Search) 
 pub(crate) fn check(kind: NameKind, name: &str, change: &LexiconChange) -> Result<(), MetaError> {
     let is_own = match kind {
         NameKind::Event => names::EVENTS_OF_ITS_OWN.contains(&name),
-        NameKind::EventProperty => names::PROPERTIES_OF_ITS_OWN.contains(&name),
+        NameKind::EventProperty => names::is_of_its_own(name),
         NameKind::ProfileProperty => false,
     };
     if change.dropped == Some(true) && is_own {

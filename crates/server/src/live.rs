@@ -91,8 +91,6 @@ pub(crate) struct Live {
 /// Somebody who looks.
 struct Looker {
     filter: Filter,
-    /// Whether what was not stored is shown too.
-    sees_rejected: bool,
     state: Mutex<State>,
     woken: Notify,
 }
@@ -178,8 +176,7 @@ impl Live {
             return;
         }
         for note in notes.iter() {
-            let lookers = self.lookers(note.project).into_iter().filter(|looker| looker.sees_rejected);
-            for looker in lookers {
+            for looker in self.lookers(note.project) {
                 let mut state = looker.state();
                 state.rejected += note.count;
                 for (field, record) in note.samples.iter().filter(|(_, record)| looker.filter.fits_record(record.as_ref())) {
@@ -228,7 +225,8 @@ fn line_of(event: &Event) -> String {
         event.properties.iter().for_each(|(name, value)| property(name, ValueRef::from(value)));
     };
     let (name, distinct_id, insert_id) = (&event.name, &event.distinct_id, &event.insert_id);
-    let event = EventRef { name, distinct_id, time: event.time, insert_id, properties: &each };
+    // Who somebody is may turn out later: an id is shown as it came.
+    let event = EventRef { name, distinct_id, distinct_id_before_identity: None, time: event.time, insert_id, properties: &each };
     let mut text = String::from("event: event\ndata: ");
     // A line of JSON has no line break inside.
     wire::export::line(&event, false, &mut text);
@@ -247,7 +245,7 @@ impl Right {
     fn is_live(&self, app: &App) -> bool {
         let now = clock::now();
         let session_lives = |id| app.metastore.is_live_session(id, now).unwrap_or(false);
-        self.session.is_none_or(session_lives) && app.credentials().is_live(&self.credential, self.project, AccessRight::Query, now)
+        self.session.is_none_or(session_lives) && app.credentials().is_live(&self.credential, self.project, AccessRight::Export, now)
     }
 }
 
@@ -261,7 +259,7 @@ impl Drop for Place {
 }
 
 /// The stream of a project's events from now on; ends soon after the right to it does, and when the server stops.
-pub(crate) fn stream(app: &Arc<App>, right: Right, filter: Filter, sees_rejected: bool) -> Result<Body, &'static str> {
+pub(crate) fn stream(app: &Arc<App>, right: Right, filter: Filter) -> Result<Body, &'static str> {
     let filter = Filter { text: filter.text.map(|text| text.to_lowercase()), ..filter };
     let state = State {
         lines: VecDeque::new(),
@@ -272,7 +270,7 @@ pub(crate) fn stream(app: &Arc<App>, right: Right, filter: Filter, sees_rejected
         may_show: SHOWN_PER_SECOND,
         at: Instant::now(),
     };
-    let looker = Arc::new(Looker { filter, sees_rejected, state: Mutex::new(state), woken: Notify::new() });
+    let looker = Arc::new(Looker { filter, state: Mutex::new(state), woken: Notify::new() });
     app.live.add(right.project, &looker)?;
     let place = Place(app.clone());
     // One piece waits at most: what was handed over is not stopped any more.
@@ -364,6 +362,7 @@ mod tests {
             insert_id: "i".to_owned(),
             received_at: Timestamp(0),
             authenticated: false,
+            linking: None,
             properties: wire::json::parse(properties).unwrap().as_object().unwrap().clone(),
         }
     }
@@ -371,7 +370,7 @@ mod tests {
     fn looker(filter: Filter) -> Arc<Looker> {
         let (at, lines) = (Instant::now(), VecDeque::new());
         let state = State { lines, accepted: 0, rejected: 0, sampled_out: 0, missed: 0, may_show: SHOWN_PER_SECOND, at };
-        Arc::new(Looker { filter, sees_rejected: true, state: Mutex::new(state), woken: Notify::new() })
+        Arc::new(Looker { filter, state: Mutex::new(state), woken: Notify::new() })
     }
 
     #[test]

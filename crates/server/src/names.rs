@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use model::time::DAY_MS;
 use model::value::Properties;
 use model::{Event, ProjectId, Reason, Timestamp, Value};
+use wire::location::{EVENT_PROPERTIES, RECEIPT_PROPERTIES};
 
 use crate::notes::{Notes, record_of};
 use crate::{bots, gate};
@@ -20,20 +21,24 @@ const EVENT_NAME: &str = "$event_name";
 /// Events that say who is who: under another name they would not.
 pub(crate) const EVENTS_OF_ITS_OWN: [&str; 4] = [OVERFLOW, "$identify", "$create_alias", "$merge"];
 /// Properties that say who is who, and those that the server adds.
-pub(crate) const PROPERTIES_OF_ITS_OWN: [&str; 12] = [
+const PROPERTIES_OF_ITS_OWN: [&str; 11] = [
     OVERFLOW,
     EVENT_NAME,
     gate::ORIGIN_OK,
     bots::IS_BOT,
-    "mp_processing_time_ms",
-    "$import",
     "$user_id",
     "$device_id",
     "$identified_id",
     "$anon_id",
+    "$anon_distinct_id",
     "$distinct_ids",
     "alias",
 ];
+
+/// Whether a property says who is who, or is the server's own.
+pub(crate) fn is_of_its_own(name: &str) -> bool {
+    PROPERTIES_OF_ITS_OWN.contains(&name) || RECEIPT_PROPERTIES.contains(&name) || EVENT_PROPERTIES.contains(&name)
+}
 
 /// New names that the token of a project may bring on a day.
 #[derive(Debug, Clone, Copy)]
@@ -174,7 +179,7 @@ impl Names {
     /// Returns how many names were put aside.
     fn spill_event(&self, brought: &mut Brought, event: &mut Event) -> usize {
         let (known, most) = (&mut brought.properties, self.most);
-        let mut is_over = |name: &str| !known.takes(self.key.hash_one(name), most.properties) && !PROPERTIES_OF_ITS_OWN.contains(&name);
+        let mut is_over = |name: &str| !is_of_its_own(name) && !known.takes(self.key.hash_one(name), most.properties);
         let mut over = Properties::default();
         let mut spilled = event.properties.keys().filter(|name| is_over(name)).count();
         if spilled > 0 {
@@ -215,6 +220,7 @@ mod tests {
             insert_id: "i".to_owned(),
             received_at: Timestamp(0),
             authenticated: false,
+            linking: None,
             properties: properties.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
         }
     }

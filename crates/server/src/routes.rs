@@ -1,26 +1,32 @@
 //! Every URL path.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{any, get as get_page};
 
 use model::{AccessRight, Role};
 
-use crate::api::{self, Handler, Operation, Who, account, instance, keys, lexicon, live, members, projects, rejections, session, tickets};
+use crate::aliases::Aliases;
+use crate::api::{
+    self, Handler, Operation, Who, account, instance, jobs, keys, lexicon, live, members, projects, rejections, session, tables, tickets,
+};
 use crate::app::App;
-use crate::links::{self, Link};
-use crate::{app_api, ingest, reports, sdk, setup};
+use crate::config::{Routes, Settings};
+use crate::{app_api, ingest, lookup_tables, page, reports, sdk};
 use wire::dialect::Endpoint;
+use wire::signature::Names;
 
 /// What is read with a secret; no other site may with a secret that a browser stored.
-const SECRET_PREFIXES: [&str; 3] = ["/api/2.0", "/api/query", APP];
+const SECRET_PREFIXES: [&str; 4] = ["/api/2.0", "/api/query", APP, LOOKUP_TABLES];
 /// Where the original's app API lies.
 const APP: &str = "/api/app";
+/// Where lookup tables are listed and replaced.
+const LOOKUP_TABLES: &str = "/lookup-tables";
 /// The prefixes under which reports are read; the first is the canonical one.
 const READ_PREFIXES: [&str; 2] = ["/api/2.0", "/api/query"];
 
@@ -31,10 +37,20 @@ pub(crate) const ACCEPT_INVITATION: &str = "/invitation";
 pub(crate) const RESET_PASSWORD: &str = "/reset-password";
 pub(crate) const CONFIRM_EMAIL: &str = "/confirm-email";
 
-/// The export's path, for messages.
+/// The export's path, for messages, and where imports pull events from.
 pub(crate) const EXPORT: &str = "/api/2.0/export";
+/// Where imports pull profiles from.
+pub(crate) const PROFILES: &str = "/api/2.0/engage";
 /// Where the first account is made.
 pub(crate) const SETUP: &str = "/setup";
+/// Every address of the page, which finds its own way from there.
+const PAGES: [&str; 8] = ["/", PROJECTS, "/app/{*page}", "/sign-in", SETUP, ACCEPT_INVITATION, RESET_PASSWORD, CONFIRM_EMAIL];
+/// Where the page is for whoever signed in.
+const PROJECTS: &str = "/app";
+/// What the page loads.
+const FILES: &str = "/static";
+/// The browser SDK, under the name that it has at its maker's.
+const BROWSER_SDK: &str = "/libs/mixpanel-2-latest.min.js";
 const HEALTH: &str = "/health";
 const METRICS: &str = "/metrics";
 /// Where events are sent, for messages.
@@ -82,15 +98,26 @@ pub(crate) fn operations() -> Vec<Operation> {
         get("/projects/{project}/keys", Member(Consumer), "list_keys", keys::list, "The project's API keys without their secrets."),
         get("/projects/{project}/members", Member(Consumer), "list_members", members::list, "The members, owners first."),
         delete("/projects/{project}/members/{account}", Member(Consumer), "remove_member", members::remove, "Ends a membership: one's own, or as an admin another's.").fresh(),
-        Operation::stream("/projects/{project}/live", Member(Consumer), "watch_live", live::show, "The project's events as they come in, as server-sent events: `event` is one that was stored, as export has it; `rejected`, for analysts, one that was not stored as it was sent, with the reason; `count` tells how many there were since the stream began, and how many were left out of it. Ends with the right to it."),
         // Analysts of the project.
+        Operation::stream("/projects/{project}/live", Member(Analyst), "watch_live", live::show, "The project's events as they come in, as server-sent events: `event` is one that was stored, as export has it but for the id, which is as it was sent; `rejected` one that was not stored as it was sent, with the reason; `count` tells how many there were since the stream began, and how many were left out of it. Ends with the right to it."),
         get("/projects/{project}/rejections", Member(Analyst), "list_rejections", rejections::list, "What was not stored as it was sent, by day and reason, with the newest samples."),
         get("/projects/{project}/lexicon/events", Member(Analyst), "list_lexicon_events", lexicon::list_events, "The names of events."),
         patch("/projects/{project}/lexicon/events", Member(Analyst), "change_lexicon_event", lexicon::change_event, "Describes an event; hides or drops it, as an admin."),
         get("/projects/{project}/lexicon/properties", Member(Analyst), "list_lexicon_properties", lexicon::list_properties, "The names of properties of events, or of profiles."),
         patch("/projects/{project}/lexicon/properties", Member(Analyst), "change_lexicon_property", lexicon::change_property, "Describes a property; hides or drops it, as an admin."),
+        get("/projects/{project}/jobs", Member(Analyst), "list_jobs", jobs::list, "The newest imports and exports."),
+        get("/projects/{project}/jobs/{job}", Member(Analyst), "show_job", jobs::show, "How far an import or export is, or what came of it."),
+        get("/projects/{project}/group-keys", Member(Consumer), "list_group_keys", tables::list_group_keys, "The properties that name the groups of an event."),
+        get("/projects/{project}/lookup-tables", Member(Consumer), "list_lookup_tables", tables::list_lookup_tables, "The project's lookup tables."),
         // Admins of the project.
         delete("/projects/{project}/rejections", Member(Admin), "clear_rejections", rejections::clear, "Forgets what was not stored as it was sent."),
+        post("/projects/{project}/jobs/{job}/cancel", Member(Admin), "cancel_job", jobs::cancel, "Ends an import or export; what it stored stays."),
+        post("/projects/{project}/imports", Member(Admin), "start_import", jobs::start_import, "Imports events and profiles from Mixpanel, or continues that.").fresh().brings_secret(),
+        post("/projects/{project}/group-keys", Member(Admin), "add_group_key", tables::add_group_key, "Declares a group key."),
+        delete("/projects/{project}/group-keys/{group}", Member(Admin), "remove_group_key", tables::remove_group_key, "Ends a group key; profiles of its groups and properties of events stay."),
+        post("/projects/{project}/lookup-tables", Member(Admin), "create_lookup_table", tables::create_lookup_table, "Makes a lookup table without content."),
+        patch("/projects/{project}/lookup-tables/{table}", Member(Admin), "change_lookup_table", tables::change_lookup_table, "Changes what a lookup table is called, and what leads to it."),
+        delete("/projects/{project}/lookup-tables/{table}", Member(Admin), "delete_lookup_table", tables::delete_lookup_table, "Ends a lookup table with its content."),
         patch("/projects/{project}", Member(Admin), "change_project", projects::change, "Changes a project's settings."),
         put("/projects/{project}/token-options", Member(Admin), "set_token_options", projects::set_token_options, "Says what the project's token may bring; replaces all of it.").fresh(),
         put("/projects/{project}/require-tls", Member(Admin), "require_tls", projects::require_tls, "Refuses secrets over plain HTTP, or takes them again.").fresh(),
@@ -175,28 +202,25 @@ fn app_routes() -> Vec<(&'static str, Vec<(Method, app_api::Handler)>)> {
 /// The router of the public listener.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
-        .route(
-            "/",
-            any(|| async {
-                format!("Sluice takes events at {TRACK} and answers reports below {}. First run: {SETUP}\n", READ_PREFIXES[0])
-            }),
-        )
         .route(HEALTH, any(reports::health))
         .route(METRICS, any(reports::metrics))
-        .route(SETUP, any(setup::setup))
-        .route(ACCEPT_INVITATION, any(|app, request| links::link(Link::Invitation, app, request)))
-        .route(RESET_PASSWORD, any(|app, request| links::link(Link::PasswordReset, app, request)))
-        .route(CONFIRM_EMAIL, any(|app, request| links::link(Link::EmailChange, app, request)))
+        .route(&format!("{FILES}/{{*file}}"), get_page(page::file))
+        .route(BROWSER_SDK, get_page(page::sdk))
         .route("/flags", any(sdk::flags))
         .route("/flags/definitions", any(sdk::flag_definitions))
         .route("/flags/{flag}/first-time-events", any(sdk::first_time_events))
         .route("/settings", any(sdk::settings))
         .route("/decide", any(sdk::decide))
         .route("/record", any(sdk::record))
+        .route(LOOKUP_TABLES, any(lookup_tables::list))
+        .route(&format!("{LOOKUP_TABLES}/{{id}}"), any(lookup_tables::replace))
         .route(TRACK, any(|app, request| ingest::write(Endpoint::Track, app, request)))
         .route("/engage", any(|app, request| ingest::write(Endpoint::Engage, app, request)))
         .route("/groups", any(|app, request| ingest::write(Endpoint::Groups, app, request)))
         .route("/import", any(|app, request| ingest::write(Endpoint::Import, app, request)));
+    for address in PAGES {
+        router = router.route(address, get_page(page::document));
+    }
     for prefix in READ_PREFIXES {
         let reads = Router::new()
             .route("/export", any(reports::export))
@@ -234,11 +258,19 @@ async fn not_found(State(app): State<Arc<App>>, uri: Uri, request: Request) -> R
     (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "application/json")], wire::error::not_found(uri.path())).into_response()
 }
 
-/// The policy of a read endpoint: what it is called below the prefixes, the parameters that it knows, the right that it asks for.
-type Read = (&'static str, &'static [&'static str], AccessRight);
+/// The policy of a read endpoint.
+struct Read {
+    /// What it is called below the prefixes.
+    path: &'static str,
+    /// The parameters that it knows.
+    names: Names,
+    /// The right that it asks for.
+    right: AccessRight,
+}
 
 /// Every read endpoint.
-const READS: [Read; 12] = [
+#[rustfmt::skip]
+static READS: LazyLock<[Read; 12]> = LazyLock::new(|| [
     ("/export", wire::export::PARAMETERS, AccessRight::Export),
     ("/engage", wire::profiles::PARAMETERS, AccessRight::ProfilesRead),
     ("/events", wire::segmentation::EVENTS_PARAMETERS, AccessRight::Query),
@@ -251,16 +283,19 @@ const READS: [Read; 12] = [
     ("/segmentation/numeric", wire::segmentation::PARAMETERS, AccessRight::Query),
     ("/segmentation/sum", wire::segmentation::PARAMETERS, AccessRight::Query),
     ("/segmentation/average", wire::segmentation::PARAMETERS, AccessRight::Query),
-];
+].map(|(path, parameters, right)| Read { path, names: Names::new(parameters), right }));
+
+/// What a path is judged by that is no read endpoint: it asks for the right to query before it says so.
+static NO_READ: LazyLock<Names> = LazyLock::new(|| Names::new(wire::segmentation::PARAMETERS));
 
 fn read(path: &str) -> Option<&'static Read> {
     let name = READ_PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix))?.trim_end_matches('/');
-    READS.iter().find(|(known, ..)| *known == name)
+    READS.iter().find(|read| read.path == name)
 }
 
-/// The parameters and the right of a read endpoint; a path that is none asks for the right to query before it says so.
-pub(crate) fn knows(path: &str) -> (&'static [&'static str], AccessRight) {
-    read(path).map_or((wire::segmentation::PARAMETERS, AccessRight::Query), |(_, parameters, right)| (parameters, *right))
+/// The parameters and the right of a read endpoint.
+pub(crate) fn knows(path: &str) -> (&'static Names, AccessRight) {
+    read(path).map_or((&NO_READ, AccessRight::Query), |read| (&read.names, read.right))
 }
 
 /// The path of an endpoint that there is, else `unknown`: what is counted and kept holds no words of a stranger.
@@ -270,36 +305,48 @@ pub(crate) fn counted(path: &str) -> &str {
         path
     } else if path.starts_with(APP) {
         APP
+    } else if path.starts_with(LOOKUP_TABLES) {
+        LOOKUP_TABLES
     } else {
         "unknown"
     }
 }
 
-/// Collapses doubled slashes and drops a trailing one: SDKs send both, and none follows a redirect of a POST.
-pub(crate) fn normal(uri: &Uri) -> Option<Uri> {
-    let path = uri.path();
-    if !path.contains("//") && (path.len() == 1 || !path.ends_with('/')) {
-        return None;
-    }
-    let mut normal = String::with_capacity(path.len());
-    for piece in path.split('/').filter(|piece| !piece.is_empty()) {
-        normal.push('/');
-        normal.push_str(piece);
-    }
-    if normal.is_empty() {
-        normal.push('/');
-    }
-    if let Some(query) = uri.query() {
-        normal.push('?');
-        normal.push_str(query);
-    }
-    normal.parse().ok()
+/// The other paths that the settings give to endpoints, so that a page can send beneath its own site's paths.
+pub(crate) fn aliases(settings: &Settings) -> Result<Aliases, String> {
+    // What stands for something already, and what is asked for by clients that know no other name.
+    let own = [
+        "api",
+        "track",
+        "engage",
+        "groups",
+        "import",
+        "flags",
+        "settings",
+        "decide",
+        "record",
+        "setup",
+        "health",
+        "metrics",
+        "invitation",
+        "reset-password",
+        "confirm-email",
+        "lookup-tables",
+        "app",
+        "sign-in",
+        "static",
+        "libs",
+    ];
+    let Routes { track, engage, groups, flags, record, settings: remote } = &settings.routes;
+    let names = [(track, TRACK), (engage, "/engage"), (groups, "/groups"), (flags, "/flags"), (record, "/record"), (remote, "/settings")];
+    Aliases::new(&settings.listen.path_prefixes, &names.map(|(name, path)| (name.clone(), path)), &own)
 }
 
 /// Whether a path is for pages of this server alone.
 fn is_for_own_pages(path: &str) -> bool {
     let is_management = path.strip_prefix(MANAGEMENT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    is_management || ["/", HEALTH, METRICS, SETUP, ACCEPT_INVITATION, RESET_PASSWORD, CONFIRM_EMAIL].contains(&path)
+    let is_below = |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+    is_management || [HEALTH, METRICS].contains(&path) || PAGES.contains(&path) || is_below(PROJECTS) || is_below(FILES)
 }
 
 const NO_STORE: axum::http::HeaderValue = axum::http::HeaderValue::from_static("no-store");

@@ -1,10 +1,14 @@
 //! What people see of the metastore's rows: one form for the management API and for the command line. Times are instants of UTC such as
 //! `2027-01-31T12:00:00Z`. Nothing here holds a secret but what says so in its name, and that is shown where it is made or revealed.
 
-use metastore::{Legacy, Metastore, Result};
-use model::{ProjectId, Role, Timestamp};
+mod tables;
+
+use metastore::{Legacy, MetaError, Metastore, Result};
+use model::{IdentityMode, ProjectId, Role, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use tables::{GroupKey, LookupProperty, LookupTable};
 
 /// An instant of UTC.
 pub(crate) fn shown(at: Timestamp) -> String {
@@ -34,6 +38,11 @@ pub(crate) fn instant(text: Option<&str>) -> Result<Option<Timestamp>> {
 
 fn shown_if(at: Option<Timestamp>) -> Option<String> {
     at.map(shown)
+}
+
+/// What a command prints.
+pub(crate) fn shown_as(answer: impl Serialize) -> Result<serde_json::Value> {
+    serde_json::to_value(answer).map_err(|error| metastore::MetaError::Invalid(error.to_string()))
 }
 
 /// Something was done, and there is nothing to tell of it.
@@ -363,20 +372,33 @@ pub(crate) struct NewInvitation {
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Transfer {
     pub project_id: i64,
+    pub project_name: String,
     pub from_account_id: i64,
+    pub from_email: String,
     pub to_account_id: i64,
+    pub to_email: String,
     pub expires_at: String,
 }
 
-impl From<metastore::Transfer> for Transfer {
-    fn from(transfer: metastore::Transfer) -> Self {
-        Self {
+impl Transfer {
+    /// An offer with the names of what and whom it is about.
+    pub(crate) fn of(metastore: &Metastore, transfer: metastore::Transfer) -> Result<Self> {
+        let email = |id| Ok::<_, metastore::MetaError>(metastore.account(id)?.map(|account| account.email).unwrap_or_default());
+        Ok(Self {
             project_id: transfer.project.0,
+            project_name: name_of(metastore, transfer.project)?,
             from_account_id: transfer.from.0,
+            from_email: email(transfer.from)?,
             to_account_id: transfer.to.0,
+            to_email: email(transfer.to)?,
             expires_at: shown(transfer.expires_at),
-        }
+        })
     }
+}
+
+/// How a project is called.
+fn name_of(metastore: &Metastore, project: ProjectId) -> Result<String> {
+    Ok(metastore.project(project)?.map(|project| project.name).unwrap_or_default())
 }
 
 /// A wish for another project token.
@@ -384,6 +406,7 @@ impl From<metastore::Transfer> for Transfer {
 pub(crate) struct Ticket {
     pub ticket: i64,
     pub project_id: i64,
+    pub project_name: String,
     pub opened_by: i64,
     /// open, approved or declined.
     pub state: &'static str,
@@ -426,6 +449,7 @@ impl Ticket {
             Ok(Self {
                 ticket: ticket.id,
                 project_id: ticket.project.0,
+                project_name: name_of(metastore, ticket.project)?,
                 opened_by: ticket.opened_by.0,
                 state: ticket.state.as_str(),
                 created_at: shown(ticket.created_at),
@@ -476,6 +500,10 @@ impl From<metastore::AuditRow> for AuditRow {
 pub(crate) struct TokenOptions {
     /// Events and profile updates by the token in a second.
     pub events_per_second_max: Option<u32>,
+    /// Events and profile updates by the token from one address in a second.
+    pub address_events_per_second_max: Option<u32>,
+    /// Bytes of records by the token in a second.
+    pub bytes_per_second_max: Option<u64>,
     /// Bytes of requests by the token in a day of UTC.
     pub bytes_per_day_max: Option<u64>,
     /// Origins that browsers may send from, such as `https://shop.example` or `https://*.shop.example`; none for all. Whoever is no
@@ -500,6 +528,8 @@ impl From<metastore::TokenOptions> for TokenOptions {
         let origins = options.origins.to_string();
         Self {
             events_per_second_max: options.events_per_second_max,
+            address_events_per_second_max: options.address_events_per_second_max,
+            bytes_per_second_max: options.bytes_per_second_max,
             bytes_per_day_max: options.bytes_per_day_max,
             origins: origins.split(',').filter(|origin| !origin.is_empty()).map(str::to_owned).collect(),
             enforce_origins: options.enforces_origins,
@@ -520,6 +550,8 @@ impl TryFrom<TokenOptions> for metastore::TokenOptions {
         let no_origin = |piece| metastore::MetaError::Invalid(format!("`{piece}` is no origin: write it as https://shop.example"));
         Ok(Self {
             events_per_second_max: options.events_per_second_max,
+            address_events_per_second_max: options.address_events_per_second_max,
+            bytes_per_second_max: options.bytes_per_second_max,
             bytes_per_day_max: options.bytes_per_day_max,
             origins: origins.map_err(no_origin)?,
             enforces_origins: options.enforce_origins,
@@ -530,6 +562,12 @@ impl TryFrom<TokenOptions> for metastore::TokenOptions {
             flags_bots: options.flag_bots,
         })
     }
+}
+
+/// Reads how a project finds out which ids are one user.
+pub(crate) fn identity_mode(word: &str) -> Result<IdentityMode> {
+    let unknown = || MetaError::Invalid(format!("unknown identity mode `{word}`, expected simplified, original or legacy"));
+    IdentityMode::parse(word).ok_or_else(unknown)
 }
 
 /// A project as its members see it.
@@ -543,6 +581,8 @@ pub(crate) struct Project {
     pub timezone: String,
     /// monday or sunday.
     pub week_start: &'static str,
+    /// simplified, original or legacy: how it finds out which ids are one user.
+    pub identity_mode: &'static str,
     /// Public: it stands in web pages, takes events and reads nothing.
     pub token: String,
     pub require_tls: bool,
@@ -564,6 +604,7 @@ impl Project {
             name: project.name,
             timezone: project.timezone,
             week_start: project.week_start.as_str(),
+            identity_mode: project.identity_mode.as_str(),
             token: project.token,
             require_tls: project.requires_tls,
             token_options: project.token_options.into(),

@@ -8,7 +8,9 @@ use std::io;
 use std::path::Path;
 
 pub use real::RealDisk;
-pub use simulated::SimulatedDisk;
+pub use simulated::{Fault, SimulatedDisk};
+
+use crate::paths;
 
 /// Files and directories.
 ///
@@ -38,13 +40,35 @@ pub trait Disk: Send + Sync {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Whether there is a file or directory of this name.
     fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// How many bytes can still be written below a directory, by whoever runs the server.
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
 }
 
 /// A file that is being written.
 pub trait DiskFile: Send {
-    /// Writes all bytes behind those that were written before.
+    /// Writes all bytes behind those that were written before; after an error some of them may stand there.
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Makes everything written so far durable. After an error nothing may be assumed about any unsynced byte, and
     /// syncing again proves nothing.
     fn sync(&mut self) -> io::Result<()>;
+}
+
+/// Writes a file so that it is there whole or not at all, whatever happens meanwhile, and replaces the one of that name.
+pub(crate) fn write_whole(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = dir.join(paths::unfinished(name));
+    let write = || {
+        let mut file = disk.create(&unfinished)?;
+        file.write_all(bytes)?;
+        #[cfg(not(sluice_mutant = "no_segment_sync"))]
+        file.sync()?;
+        Ok(())
+    };
+    write().inspect_err(|_: &io::Error| {
+        // It would hold bytes that somebody may be short of.
+        let _ = disk.remove(&unfinished);
+    })?;
+    disk.rename(&unfinished, &dir.join(name))?;
+    #[cfg(not(sluice_mutant = "no_dir_sync"))]
+    disk.sync_dir(dir)?;
+    Ok(())
 }

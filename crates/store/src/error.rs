@@ -14,9 +14,17 @@ pub enum StoreError {
         /// The longest there may be.
         bytes_max: usize,
     },
-    /// The log could not be written or synced. Nothing is acknowledged until the server is restarted.
-    #[error("the log failed and takes no more events: {0}")]
+    /// The log could not be written or synced. Nothing of what was to be written counts; nothing is acknowledged until it can be again.
+    #[error("the log cannot be written: {0}")]
     LogFailed(String),
+    /// There is less room on the disk than is kept free. Nothing was written; try again once there is more.
+    #[error("the disk is nearly full: {free_bytes} bytes are free, {free_bytes_min} are kept free")]
+    DiskFull {
+        /// What is free.
+        free_bytes: u64,
+        /// What is kept free.
+        free_bytes_min: u64,
+    },
     /// A file could not be read or written.
     #[error("store: {0}")]
     Io(String),

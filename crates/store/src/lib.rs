@@ -4,11 +4,17 @@
 //! `sealed_through`; replay starts behind it; forgetting log files only frees space. A snapshot takes live segments and the unsealed
 //! tail together under one lock, so that counts never dip or jump while sealing and compaction run.
 
+mod apply;
+pub mod archive;
 mod batch;
+mod compact;
 mod dedup;
 pub mod disk;
 mod error;
+mod link_segments;
+mod links;
 mod log;
+mod lookups;
 mod merge;
 mod names;
 mod pack;
@@ -16,11 +22,13 @@ mod paths;
 mod profiles;
 mod record;
 mod restore;
+mod run;
 mod schema;
 mod seal;
 mod segment;
 mod snapshot;
 mod tail;
+mod weight;
 mod writer;
 
 use std::collections::HashMap;
@@ -32,14 +40,18 @@ use std::time::Duration;
 use metastore::{Metastore, SegmentKind};
 use model::{Event, ProfileUpdate, ProjectId, Timestamp};
 
+use crate::apply::Applier;
 use crate::dedup::Keys;
 use crate::disk::Disk;
-use crate::log::{Applied, Log, Payload};
+use crate::links::{Link, LinksView, SharedLinks};
+use crate::log::{Log, Payload};
+use crate::lookups::{Cache, Joins};
 use crate::segment::{Live, SegmentFile};
 use crate::tail::Part;
 
 pub use batch::{Batch, Column, Wanted};
 pub use error::StoreError;
+pub use lookups::{Lookup, ReplaceError, lookup_file, replace_lookup};
 pub use restore::Restored;
 pub use snapshot::{ProfileKind, ScanRequest, Snapshot};
 
@@ -58,12 +70,16 @@ pub struct StoreOptions {
     pub seal_age: Duration,
     /// Unsealed rows beyond which writers wait.
     pub tail_rows_max: u64,
+    /// Bytes of memory, roughly, that unsealed rows and profile updates may take as they came before writers wait; a seal starts at half of them.
+    pub tail_bytes_max: u64,
     /// Unsealed rows that are not in columns yet beyond which writers wait.
     pub fresh_rows_max: u64,
     /// How long writers wait before they are told to come back.
     pub wait_max: Duration,
     /// Whether the names in sealed rows are counted for the lexicon.
     pub counts_names: bool,
+    /// Bytes of the disk that are kept free: below them nothing is taken, so that what was taken can be sealed. 0: none.
+    pub free_bytes_min: u64,
 }
 
 impl StoreOptions {
@@ -76,10 +92,18 @@ impl StoreOptions {
             seal_rows_max: 250_000,
             seal_age: Duration::from_secs(60),
             tail_rows_max: 500_000,
+            tail_bytes_max: 512 << 20,
             fresh_rows_max: 50_000,
             wait_max: Duration::from_secs(5),
             counts_names: true,
+            free_bytes_min: 1 << 30,
         }
+    }
+}
+
+impl StoreOptions {
+    fn seal_bytes_max(&self) -> u64 {
+        self.tail_bytes_max / 2
     }
 }
 
@@ -94,6 +118,10 @@ pub struct StoreStats {
     pub segment_rows: u64,
     /// Bytes of live segments.
     pub segment_bytes: u64,
+    /// Ids that are linked to others.
+    pub identity_links: u64,
+    /// Bytes that are free on the disk; 0 where the system does not say.
+    pub disk_free_bytes: u64,
 }
 
 /// The store of one data directory. Clones share it.
@@ -109,8 +137,15 @@ pub(crate) struct Shared {
     log: Log,
     sealing: Mutex<()>,
     compacting: Mutex<()>,
+    /// A content of a lookup table is written.
+    replacing: Mutex<()>,
+    /// What properties lead to is read again.
+    following: Mutex<()>,
+    /// Contents of lookup tables that are in memory.
+    lookups: Arc<Cache>,
     counter: AtomicU64,
     tail_rows: Arc<AtomicU64>,
+    tail_bytes: Arc<AtomicU64>,
     fresh_rows: Arc<AtomicU64>,
     failed: AtomicBool,
     /// Compaction ends at the next chance.
@@ -119,6 +154,8 @@ pub(crate) struct Shared {
 
 /// See [`Store::hold_files`].
 pub struct FilesHeld<'s> {
+    _joins: Vec<Arc<Joins>>,
+    _replacing: MutexGuard<'s, ()>,
     _compacting: MutexGuard<'s, ()>,
     _sealing: MutexGuard<'s, ()>,
 }
@@ -155,6 +192,13 @@ pub(crate) struct State {
     sealing_through: u64,
 }
 
+/// Profile updates of one record that are not sealed yet.
+pub(crate) struct Updates {
+    pub seq: u64,
+    pub bytes: u64,
+    pub updates: Vec<ProfileUpdate>,
+}
+
 #[derive(Default)]
 pub(crate) struct ProjectState {
     hash_key: [u8; 16],
@@ -164,10 +208,25 @@ pub(crate) struct ProjectState {
     tail_keys: Keys,
     /// Keys of the tail that stand there twice or pass a segment's filter.
     suspects: Keys,
-    updates: Vec<Arc<(u64, Vec<ProfileUpdate>)>>,
+    updates: Vec<Arc<Updates>>,
+    joins: Arc<Joins>,
+    links: SharedLinks,
+    /// So many of them are visible.
+    links_count: u32,
+    link_segments: Vec<Arc<SegmentFile>>,
+    /// Those that are in no segment yet, with the records that made them.
+    unsealed_links: Vec<(u64, Link)>,
 }
 
 impl ProjectState {
+    fn new(hash_key: [u8; 16]) -> Self {
+        Self { hash_key, links: SharedLinks::new(hash_key), ..Self::default() }
+    }
+
+    fn visible_links(&self) -> LinksView {
+        self.links.first(self.links_count)
+    }
+
     fn push(&mut self, part: Part) {
         let Self { segments, tail_keys, suspects, .. } = self;
         part.each_key(|key, time_ms| {
@@ -204,7 +263,7 @@ impl Store {
         let mut state = State::default();
         for project in metastore.projects()? {
             let hash_key = metastore.project_hash_key(project.id)?;
-            state.projects.insert(project.id, ProjectState { hash_key, ..ProjectState::default() });
+            state.projects.insert(project.id, ProjectState::new(hash_key));
         }
         let mut live = std::collections::HashSet::new();
         for segment in metastore.segments_of_all_projects()? {
@@ -219,7 +278,7 @@ impl Store {
                     names.push(name);
                     decoded
                 }
-                SegmentKind::Profiles => Default::default(),
+                SegmentKind::Profiles | SegmentKind::Links => Default::default(),
             };
             let superseded = match &row.superseded_path {
                 Some(name) => segment::decode_rows(&read(name)?).ok_or_else(|| corrupt(name))?,
@@ -249,6 +308,7 @@ impl Store {
                     project.segments.push(Live { file, superseded: Arc::new(superseded), superseded_name: row.superseded_path });
                 }
                 SegmentKind::Profiles => project.profile_segments.push(file),
+                SegmentKind::Links => project.link_segments.push(file),
             }
         }
         for name in options.disk.list(&dir)? {
@@ -258,52 +318,26 @@ impl Store {
         }
         for project in state.projects.values_mut() {
             project.profile_segments.sort_by_key(|segment| segment.seq_max);
+            project.read_links()?;
         }
+        let lookups = Arc::new(Cache::default());
+        lookups::open(&metastore, &options.disk, &options.dir, &lookups, |project, joins| {
+            state.projects.entry(project).or_default().joins = Arc::new(joins);
+        })?;
         let sealed_through = metastore.sealed_through(0)? as u64;
         state.last_seq = sealed_through;
         let state = Arc::new(Mutex::new(state));
         let tail_rows = Arc::new(AtomicU64::new(0));
-        let fresh_rows = Arc::new(AtomicU64::new(0));
-        let (applied_to, counted, fresh, keys_from) = (state.clone(), tail_rows.clone(), fresh_rows.clone(), metastore.clone());
-        let apply = Box::new(move |records: Vec<Applied>| {
-            // Hashing needs no lock.
-            let mut keys: HashMap<ProjectId, [u8; 16]> = HashMap::new();
-            let mut prepared = Vec::with_capacity(records.len());
-            for Applied { seq, project, payload } in records {
-                let key = *keys.entry(project).or_insert_with(|| {
-                    let known = lock(&applied_to).projects.get(&project).map(|project| project.hash_key);
-                    // A project's key is made with the project, before any event can name it.
-                    known.unwrap_or_else(|| keys_from.project_hash_key(project).unwrap_or_default())
-                });
-                let received_at = match &payload {
-                    Payload::Events(events) => events.last().map(|event| event.received_at),
-                    Payload::Profiles(updates) => updates.last().map(|update| update.received_at),
-                };
-                let ready = match payload {
-                    Payload::Events(events) => Ok(Part::fresh(&key, seq, events)),
-                    Payload::Profiles(updates) => Err(updates),
-                };
-                prepared.push((seq, received_at, project, key, ready));
-            }
-            let mut state = lock(&applied_to);
-            for (seq, received_at, project, hash_key, ready) in prepared {
-                state.last_seq = seq;
-                state.received_at = received_at.unwrap_or(state.received_at);
-                let project = state.projects.entry(project).or_insert_with(|| ProjectState { hash_key, ..ProjectState::default() });
-                match ready {
-                    Ok(part) => {
-                        counted.fetch_add(part.rows() as u64, Ordering::Relaxed);
-                        fresh.fetch_add(part.rows() as u64, Ordering::Relaxed);
-                        project.push(part);
-                    }
-                    Err(updates) => {
-                        counted.fetch_add(updates.len() as u64, Ordering::Relaxed);
-                        project.updates.push(Arc::new((seq, updates)));
-                    }
-                }
-            }
-        });
-        let log = Log::open(options.disk.clone(), &options.dir, sealed_through, apply)?;
+        let (tail_bytes, fresh_rows) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let applier = Applier {
+            state: state.clone(),
+            metastore: metastore.clone(),
+            tail_rows: tail_rows.clone(),
+            tail_bytes: tail_bytes.clone(),
+            fresh_rows: fresh_rows.clone(),
+        };
+        let apply = Box::new(move |records| applier.apply(records));
+        let log = Log::open(options.disk.clone(), &options.dir, options.free_bytes_min, sealed_through, apply)?;
         // Names of files must not come twice, and what was compacted away leaves gaps.
         let numbers = live.iter().filter_map(|name| paths::counter(name));
         let counter = AtomicU64::new(numbers.max().map_or(0, |last| last + 1));
@@ -315,37 +349,56 @@ impl Store {
             log,
             sealing,
             compacting,
+            replacing: Mutex::new(()),
+            following: Mutex::new(()),
+            lookups,
             counter,
             tail_rows,
+            tail_bytes,
             fresh_rows,
             failed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         };
         let store = Self { shared: Arc::new(shared) };
-        if store.shared.tail_rows.load(Ordering::Relaxed) >= store.shared.options.seal_rows_max {
-            // A server that is killed again and again must not collect rows without end.
-            store.seal_now()?;
+        if store.shared.is_due() {
+            // A server that is killed again and again must not collect rows without end; one that has no room for a segment answers reads.
+            store.seal_now().unwrap_or_else(|error| tracing::error!(%error, "sealing failed; it is tried again"));
         }
         Ok(store)
     }
 
-    /// Stores events. When this returns, they are on disk and visible to every later snapshot.
+    /// Stores events. When this returns, they are on disk and visible to every later snapshot. After an error none of them is stored, unless
+    /// the power goes or the server dies before it takes anything else.
     pub async fn append(&self, project: ProjectId, events: Vec<Event>) -> Result<(), StoreError> {
-        self.wait_for_room().await?;
-        self.shared.log.append(project, Payload::Events(events)).await
+        self.append_all([(project, events)]).await
     }
 
-    /// Stores profile updates. When this returns, they are on disk and visible to every later snapshot.
-    pub async fn append_profiles(&self, project: ProjectId, updates: Vec<ProfileUpdate>) -> Result<(), StoreError> {
+    /// As [`Store::append`], for several projects: all of it is stored or nothing.
+    pub async fn append_all(&self, events: impl IntoIterator<Item = (ProjectId, Vec<Event>)>) -> Result<(), StoreError> {
+        let payloads: Vec<_> = events.into_iter().map(|(project, events)| (project, Payload::Events(events))).collect();
         self.wait_for_room().await?;
-        self.shared.log.append(project, Payload::Profiles(updates)).await
+        self.shared.log.append(payloads).await
+    }
+
+    /// Stores profile updates, as [`Store::append`] does events.
+    pub async fn append_profiles(&self, project: ProjectId, updates: Vec<ProfileUpdate>) -> Result<(), StoreError> {
+        self.append_all_profiles([(project, updates)]).await
+    }
+
+    /// As [`Store::append_profiles`], for several projects: all of it is stored or nothing.
+    pub async fn append_all_profiles(&self, updates: impl IntoIterator<Item = (ProjectId, Vec<ProfileUpdate>)>) -> Result<(), StoreError> {
+        let payloads: Vec<_> = updates.into_iter().map(|(project, updates)| (project, Payload::Profiles(updates))).collect();
+        self.wait_for_room().await?;
+        self.shared.log.append(payloads).await
     }
 
     /// Slows writers down where packing and sealing fall behind; refuses them where that does not help.
     async fn wait_for_room(&self) -> Result<(), StoreError> {
         let has_room = || {
-            let Shared { tail_rows, fresh_rows, options, .. } = &*self.shared;
-            tail_rows.load(Ordering::Relaxed) < options.tail_rows_max && fresh_rows.load(Ordering::Relaxed) < options.fresh_rows_max
+            let Shared { tail_rows, tail_bytes, fresh_rows, options, .. } = &*self.shared;
+            tail_rows.load(Ordering::Relaxed) < options.tail_rows_max
+                && tail_bytes.load(Ordering::Relaxed) < options.tail_bytes_max
+                && fresh_rows.load(Ordering::Relaxed) < options.fresh_rows_max
         };
         let since = std::time::Instant::now();
         while !has_room() {
@@ -363,19 +416,25 @@ impl Store {
         Ok(state.projects.get(&project).map(Snapshot::of).unwrap_or_default())
     }
 
-    /// Keeps every file of the store in its place while the returned guard lives: nothing is sealed, compacted or forgotten. Events are
-    /// taken all the same. Blocking, until what runs is through.
+    /// Keeps every file of the store in its place while the returned guard lives: nothing is sealed, compacted or forgotten, and no content
+    /// of a lookup table replaced. Events are taken all the same. Blocking, until what runs is through.
     pub fn hold_files(&self) -> FilesHeld<'_> {
         fn held(lock: &Mutex<()>) -> MutexGuard<'_, ()> {
             lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
-        FilesHeld { _compacting: held(&self.shared.compacting), _sealing: held(&self.shared.sealing) }
+        let (_compacting, _sealing) = (held(&self.shared.compacting), held(&self.shared.sealing));
+        let _replacing = held(&self.shared.replacing);
+        // A lookup table may be deleted meanwhile: its file stays with who holds it.
+        let _joins = self.shared.lock().projects.values().map(|project| project.joins.clone()).collect();
+        FilesHeld { _joins, _replacing, _compacting, _sealing }
     }
 
     /// Figures for operators.
     pub fn stats(&self) -> StoreStats {
+        let (tail_rows, disk_free_bytes) = (self.shared.tail_rows.load(Ordering::Relaxed), self.shared.free_bytes().unwrap_or_default());
         let state = self.shared.lock();
-        let mut stats = StoreStats { tail_rows: self.shared.tail_rows.load(Ordering::Relaxed), ..StoreStats::default() };
+        let mut stats = StoreStats { tail_rows, disk_free_bytes, ..StoreStats::default() };
+        stats.identity_links = state.projects.values().map(|project| u64::from(project.links_count)).sum();
         for segment in
             state.projects.values().flat_map(|project| project.segments.iter().map(|live| &live.file).chain(&project.profile_segments))
         {
@@ -386,88 +445,37 @@ impl Store {
         stats
     }
 
-    /// Whether the log failed: nothing is taken until the store is opened again.
-    pub fn log_failed(&self) -> bool {
-        self.shared.log.has_failed()
+    /// Why nothing is taken now, if so: the disk is nearly full, or the log could not be written last and is being tried again. Reads go on.
+    pub fn refusal(&self) -> Option<StoreError> {
+        let free_bytes_min = self.shared.options.free_bytes_min;
+        match (self.shared.free_bytes(), self.shared.log.condition()) {
+            (Some(free_bytes), _) if free_bytes < free_bytes_min => Some(StoreError::DiskFull { free_bytes, free_bytes_min }),
+            // There is room again.
+            (Some(_), Some(StoreError::DiskFull { .. })) => None,
+            (_, condition) => condition,
+        }
     }
 
     /// Whether sealing failed last time: the server goes on, but the log grows.
     pub fn seal_failed(&self) -> bool {
         self.shared.failed.load(Ordering::Relaxed)
     }
-
-    /// Packs, seals and compacts until `shutdown` turns true, then seals once more.
-    pub async fn run(self, shutdown: tokio::sync::watch::Receiver<bool>) {
-        tokio::join!(self.run_pack(shutdown.clone()), self.run_compact(shutdown.clone()), self.run_seal(shutdown));
-    }
-
-    async fn run_pack(&self, shutdown: tokio::sync::watch::Receiver<bool>) {
-        while !*shutdown.borrow() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            if self.shared.fresh_rows.load(Ordering::Relaxed) >= self.shared.options.pack_rows_min {
-                let store = self.clone();
-                if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.pack_now()).await {
-                    tracing::error!(%error, "packing failed; it is tried again");
-                }
-            }
-        }
-    }
-
-    async fn run_compact(&self, mut shutdown: tokio::sync::watch::Receiver<bool>) {
-        while !*shutdown.borrow() {
-            let store = self.clone();
-            let mut work = tokio::task::spawn_blocking(move || store.compact_now());
-            let first = tokio::select! {
-                outcome = &mut work => Some(outcome),
-                _ = shutdown.wait_for(|stop| *stop) => None,
-            };
-            let outcome = match first {
-                Some(outcome) => outcome,
-                None => {
-                    self.shared.stopping.store(true, Ordering::Relaxed);
-                    work.await
-                }
-            };
-            if let Ok(Err(error)) = outcome
-                && !matches!(error, StoreError::Stopped)
-            {
-                tracing::error!(%error, "compaction failed; it is tried again");
-            }
-            let _ = tokio::time::timeout(Duration::from_secs(1), shutdown.wait_for(|stop| *stop)).await;
-        }
-    }
-
-    async fn run_seal(&self, mut shutdown: tokio::sync::watch::Receiver<bool>) {
-        let mut since = tokio::time::Instant::now();
-        loop {
-            let stopping = tokio::select! {
-                _ = tokio::time::sleep(Duration::from_millis(200)) => false,
-                _ = shutdown.wait_for(|stop| *stop) => true,
-            };
-            let rows = self.shared.tail_rows.load(Ordering::Relaxed);
-            let due = rows >= self.shared.options.seal_rows_max || (rows > 0 && since.elapsed() >= self.shared.options.seal_age);
-            if due || (stopping && rows > 0) {
-                since = tokio::time::Instant::now();
-                let store = self.clone();
-                let outcome = tokio::task::spawn_blocking(move || store.seal_now()).await;
-                let failed = !matches!(outcome, Ok(Ok(())));
-                self.shared.failed.store(failed, Ordering::Relaxed);
-                if let Ok(Err(error)) = outcome {
-                    tracing::error!(%error, "sealing failed; it is tried again");
-                }
-            } else if rows == 0 {
-                since = tokio::time::Instant::now();
-            }
-            if stopping {
-                return;
-            }
-        }
-    }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Whether so much is unsealed that it is sealed at once.
+    fn is_due(&self) -> bool {
+        let Self { tail_rows, tail_bytes, options, .. } = self;
+        tail_rows.load(Ordering::Relaxed) >= options.seal_rows_max || tail_bytes.load(Ordering::Relaxed) >= options.seal_bytes_max()
+    }
+
+    /// Bytes that are free on the disk, where the system says.
+    fn free_bytes(&self) -> Option<u64> {
+        self.options.disk.free_bytes(&self.options.dir).ok()
     }
 }
 

@@ -7,9 +7,14 @@ pub(crate) fn log_dir(root: &Path) -> PathBuf {
     root.join("log")
 }
 
-/// One log file, named by the first sequence number it may hold.
+/// The name of a log file: the first sequence number it may hold.
+pub(crate) fn log_name(first_seq: u64) -> String {
+    format!("{first_seq:020}.log")
+}
+
+/// One log file.
 pub(crate) fn log_file(root: &Path, first_seq: u64) -> PathBuf {
-    log_dir(root).join(format!("{first_seq:020}.log"))
+    log_dir(root).join(log_name(first_seq))
 }
 
 /// The first sequence number of a log file, from its name.
@@ -40,6 +45,26 @@ pub(crate) fn superseded(segment: &str, counter: u64) -> String {
 /// The file of a segment of profiles.
 pub(crate) fn profiles(project: i64, seq_min: u64, seq_max: u64, counter: u64) -> String {
     format!("{project}-{seq_min}-{seq_max}-{counter}.profiles")
+}
+
+/// The folder of the lookup tables.
+pub(crate) fn lookup_dir(root: &Path) -> PathBuf {
+    root.join("lookup-tables")
+}
+
+/// The file of a lookup table's content. The number tells apart what a table had one after the other.
+pub(crate) fn lookup(id: &str, number: u64) -> String {
+    format!("{id}-{number}.lookup")
+}
+
+/// The number in the name of a lookup table's file.
+pub(crate) fn lookup_number(name: &str) -> Option<u64> {
+    name.strip_suffix(".lookup")?.rsplit('-').next()?.parse().ok()
+}
+
+/// The file of a segment of links.
+pub(crate) fn links(project: i64, seq_min: u64, seq_max: u64, counter: u64) -> String {
+    format!("{project}-{seq_min}-{seq_max}-{counter}.links")
 }
 
 /// The counter in the name of a file of a segment.

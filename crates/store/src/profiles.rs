@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use model::Timestamp;
-use model::profile::{Folded, Profile, ProfileKey, ProfileUpdate, Removed, RemovedValue};
+use model::profile::{Folded, Profile, ProfileKey, ProfileUpdate, REMOVED_KEPT_MS, Removed, RemovedValue};
 
 use crate::dedup;
 use crate::error::StoreError;
@@ -22,6 +22,8 @@ const RECENT_MAX: usize = 2000;
 pub(crate) struct StoredProfile {
     pub folded: Folded,
     pub recent: Vec<String>,
+    /// Since when there is no profile, where there is none: such a row is a tombstone.
+    pub gone_at: Option<Timestamp>,
 }
 
 impl StoredProfile {
@@ -39,6 +41,22 @@ impl StoredProfile {
             self.recent.push(id);
         }
         self.folded.apply(update);
+        self.gone_at = if self.folded.profile.is_some() { None } else { self.gone_at.or(Some(update.received_at)) };
+    }
+
+    /// Forgets what was kept for its time.
+    pub(crate) fn forget(&mut self, now: Timestamp) {
+        self.folded.removed.forget(now);
+        // Rows of earlier versions do not say; a store that has received nothing yet does not know what time it is.
+        if self.folded.profile.is_none() && self.gone_at.is_none() && now.0 > 0 {
+            self.gone_at = Some(now);
+        }
+    }
+
+    /// Whether nothing is left but a tombstone that was kept for its time.
+    pub(crate) fn is_forgotten(&self, now: Timestamp) -> bool {
+        let is_nothing = self.folded.profile.is_none() && self.folded.removed.is_empty();
+        is_nothing && self.gone_at.is_some_and(|at| at.plus_ms(REMOVED_KEPT_MS) <= now)
     }
 }
 
@@ -50,6 +68,7 @@ fn short(id: &str) -> String {
 /// What a row has beside its key and the operations it has seen.
 const HAS_PROFILE: u64 = 1;
 const HAS_REMOVED: u64 = 2;
+const HAS_GONE_AT: u64 = 4;
 
 /// Writes rows in the order of their keys.
 #[derive(Default)]
@@ -60,7 +79,7 @@ pub(crate) struct Writer {
     index: Vec<u8>,
     blocks: u64,
     pub rows: u64,
-    /// When the first and the last of what the rows keep was removed.
+    /// When the first and the last of what the rows keep was removed, tombstones included.
     pub removed_span_ms: Option<(i64, i64)>,
 }
 
@@ -71,14 +90,18 @@ impl Writer {
         stored.recent.iter().for_each(|id| record::put_text(&mut self.block, id));
         let Folded { profile, removed } = &stored.folded;
         let flag = |is_set: bool, flag: u64| if is_set { flag } else { 0 };
-        record::put_varint(&mut self.block, flag(profile.is_some(), HAS_PROFILE) | flag(!removed.is_empty(), HAS_REMOVED));
+        let has = flag(profile.is_some(), HAS_PROFILE) | flag(!removed.is_empty(), HAS_REMOVED);
+        record::put_varint(&mut self.block, has | flag(stored.gone_at.is_some(), HAS_GONE_AT));
         if let Some(profile) = profile {
             record::put_properties(&mut self.block, &profile.properties, Spelling::Fast);
         }
         if !removed.is_empty() {
             put_removed(&mut self.block, removed);
         }
-        for Timestamp(at) in removed.times() {
+        if let Some(Timestamp(at)) = stored.gone_at {
+            record::put_int(&mut self.block, at);
+        }
+        for Timestamp(at) in removed.times().chain(stored.gone_at) {
             let (first, last) = self.removed_span_ms.unwrap_or((at, at));
             self.removed_span_ms = Some((first.min(at), last.max(at)));
         }
@@ -235,12 +258,13 @@ fn rows(plain: &[u8]) -> Result<VecDeque<(ProfileKey, StoredProfile)>, Malformed
         let key = key(&mut reader)?;
         let recent = (0..reader.count()?).map(|_| reader.string()).collect::<Result<Vec<_>, _>>()?;
         let has = reader.varint()?;
-        if has & !(HAS_PROFILE | HAS_REMOVED) != 0 {
+        if has & !(HAS_PROFILE | HAS_REMOVED | HAS_GONE_AT) != 0 {
             return Err(Malformed("unknown flags of a profile"));
         }
         let profile = if has & HAS_PROFILE != 0 { Some(Profile { properties: reader.properties(0)? }) } else { None };
         let removed = if has & HAS_REMOVED != 0 { removed(&mut reader)? } else { Removed::default() };
-        rows.push_back((key, StoredProfile { folded: Folded { profile, removed }, recent }));
+        let gone_at = if has & HAS_GONE_AT != 0 { Some(Timestamp(reader.int()?)) } else { None };
+        rows.push_back((key, StoredProfile { folded: Folded { profile, removed }, recent, gone_at }));
     }
     Ok(rows)
 }
@@ -296,7 +320,8 @@ mod tests {
         let bytes = [&[0, 1][..], b"u", &[0, 1, 1, 1], b"n", &[16 + 7, 0, 1], b"v", &[1, 2], b"id", &[0]].concat();
         let profile = Profile { properties: [("n".to_owned(), Value::from(7))].into_iter().collect() };
         let row = |id: &str, profile, recent| {
-            (ProfileKey::User(id.to_owned()), StoredProfile { folded: Folded { profile, removed: Removed::default() }, recent })
+            let folded = Folded { profile, removed: Removed::default() };
+            (ProfileKey::User(id.to_owned()), StoredProfile { folded, recent, gone_at: None })
         };
         assert_eq!(rows(&bytes).unwrap(), [row("u", Some(profile), Vec::new()), row("v", None, vec!["id".to_owned()])]);
     }

@@ -47,6 +47,8 @@ impl Store {
                 time: now,
                 received_at: now,
                 ignore_time: true,
+                // What is restored stands under the key that it was read from.
+                ignore_alias: true,
                 dedup_id: None,
                 authenticated: true,
             };
@@ -54,7 +56,7 @@ impl Store {
                 let store = self.clone();
                 tokio::task::spawn_blocking(move || store.seal_now()).await.map_err(gone)??;
             }
-            self.shared.log.append(project, Payload::Profiles(keys.into_iter().map(update).collect())).await?;
+            self.shared.log.append(vec![(project, Payload::Profiles(keys.into_iter().map(update).collect()))]).await?;
             restored.profiles += count;
         }
         reading.await.map_err(gone)??;

@@ -1,16 +1,16 @@
-//! Sealing turns the tail into segments; compaction turns many small segments into one. Both write files first, make them durable,
-//! and then change what is live in one metastore transaction.
+//! Sealing turns the tail into segments. It writes files first, makes them durable, and then changes what is live in one metastore
+//! transaction.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use metastore::{NewSegment, SegmentChange, SegmentKind};
-use model::profile::REMOVED_KEPT_MS;
-use model::time::DAY_MS;
-use model::{ProfileKey, ProjectId, Timestamp};
+use model::{ProfileKey, ProjectId};
 
 use crate::dedup::Filter;
+use crate::disk::{self, Disk};
 use crate::error::StoreError;
 use crate::merge::{self, Source};
 use crate::names::Names;
@@ -21,22 +21,22 @@ use crate::tail::Part;
 use crate::writer::Encoded;
 use crate::{ProjectState, Shared, State, Store, paths, schema};
 
-/// So many segments of one level become one of the next.
-const COMPACT_SEGMENTS: usize = 8;
-/// Segments of more rows than these stay as they are.
-const COMPACT_ROWS_MAX: u64 = 4_000_000;
-
-/// What is kept of removed properties leaves the disk so much after its time, when no operation that is still to come could ask for it; a
-/// segment is written again for it once more of it has come together.
-const FORGET_AFTER_MS: i64 = DAY_MS;
-const FORGET_ALONE_AFTER_MS: i64 = 2 * DAY_MS;
-
 /// A written segment that is not live yet.
-struct Written {
-    kind: SegmentKind,
-    live: Live,
+pub(crate) struct Written {
+    pub kind: SegmentKind,
+    pub live: Live,
     columns: String,
     users: (u128, u128),
+}
+
+/// A segment that is a single file.
+pub(crate) struct Plain {
+    pub name: String,
+    pub bytes: Vec<u8>,
+    pub level: i64,
+    pub rows: u64,
+    pub times: (i64, i64),
+    pub seqs: (u64, u64),
 }
 
 /// Rows of a live segment that are superseded from now on, and the file that says so.
@@ -47,6 +47,34 @@ struct Superseding {
     rows: Vec<u32>,
 }
 
+/// Files that are written and that nothing names yet. Where not all of them can be written they go away again: whoever is short of room and
+/// tries once more must not fill the disk with them.
+pub(crate) struct Draft<'s> {
+    disk: &'s dyn Disk,
+    dir: PathBuf,
+    names: Vec<String>,
+}
+
+impl Draft<'_> {
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        self.names.push(name.to_owned());
+        Ok(disk::write_whole(self.disk, &self.dir, name, bytes)?)
+    }
+
+    /// From here on the metastore may name them, whatever it answers; what it does not name is removed when the store is opened next.
+    pub(crate) fn keep(mut self) {
+        self.names.clear();
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let _ = self.disk.remove(&self.dir.join(name));
+        }
+    }
+}
+
 impl Store {
     /// Seals everything that is acknowledged now. Blocking.
     pub fn seal_now(&self) -> Result<(), StoreError> {
@@ -54,41 +82,6 @@ impl Store {
         let until = self.shared.lock().last_seq;
         // In bounded pieces: a server that is killed again and again still gets on.
         while self.shared.seal_piece(until)? {}
-        Ok(())
-    }
-
-    /// Merges segments where enough of one level have come together. Blocking; sealing goes on meanwhile.
-    pub fn compact_now(&self) -> Result<(), StoreError> {
-        let _one_at_a_time = self.shared.compacting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (projects, received_at): (Vec<ProjectId>, Timestamp) = {
-            let state = self.shared.lock();
-            (state.projects.keys().copied().collect(), state.received_at)
-        };
-        for project in projects {
-            let Some(snapshot) = self.shared.lock().projects.get(&project).map(Snapshot::of) else { continue };
-            // An operation that is not sealed yet may still ask for what is kept.
-            let received_at = snapshot.updates().map(|update| update.received_at).fold(received_at, Timestamp::min);
-            let sealed = snapshot.through(0);
-            let mut levels: BTreeMap<i64, Vec<Live>> = BTreeMap::new();
-            for live in sealed.segments().iter().filter(|live| live.file.rows <= COMPACT_ROWS_MAX) {
-                levels.entry(live.file.level).or_default().push(live.clone());
-            }
-            for (level, mut segments) in levels.into_iter().filter(|(_, segments)| segments.len() >= COMPACT_SEGMENTS) {
-                segments.truncate(2 * COMPACT_SEGMENTS);
-                self.shared.compact_events(project, &sealed, level, &segments)?;
-            }
-            let mut levels: BTreeMap<i64, Vec<Arc<SegmentFile>>> = BTreeMap::new();
-            sealed.profile_segments().iter().for_each(|segment| levels.entry(segment.level).or_default().push(segment.clone()));
-            for (level, segments) in levels {
-                if segments.len() >= COMPACT_SEGMENTS {
-                    self.shared.compact_profiles(project, level + 1, segments, received_at)?;
-                    continue;
-                }
-                for segment in segments.into_iter().filter(|segment| segment.holds_forgotten(received_at)) {
-                    self.shared.compact_profiles(project, level, vec![segment], received_at)?;
-                }
-            }
-        }
         Ok(())
     }
 }
@@ -108,43 +101,6 @@ impl Store {
 }
 
 impl Shared {
-    fn compact_events(&self, project: ProjectId, sealed: &Snapshot, level: i64, segments: &[Live]) -> Result<(), StoreError> {
-        let sources = segments.iter().map(Source::segment).collect::<Result<_, _>>()?;
-        let merged = merge::merge(sealed, sources, &self.stopping)?;
-        let seqs = span(segments.iter().map(|live| (live.file.seq_min, live.file.seq_max)));
-        let times = span(segments.iter().map(|live| (live.file.time_min_ms, live.file.time_max_ms)));
-        // A seal may have superseded rows meanwhile; from here on none does.
-        let _sealing = self.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let now: Vec<Live> = {
-            let state = self.lock();
-            let live = state.projects.get(&project).map(|project| project.segments.as_slice()).unwrap_or_default();
-            segments.iter().filter_map(|old| live.iter().find(|live| live.file.id == old.file.id)).cloned().collect()
-        };
-        let superseded = merged.rows(now.iter().map(|live| live.superseded.as_slice()));
-        let written = self.write_events(project, level + 1, merged.encoded, superseded, seqs, times)?;
-        self.swap(project, now.iter().map(|live| live.file.clone()).collect(), written)?;
-        now.iter().filter_map(|live| live.superseded_name.as_ref()).for_each(|name| self.forget_file(name));
-        Ok(())
-    }
-
-    fn compact_profiles(
-        &self,
-        project: ProjectId,
-        level: i64,
-        segments: Vec<Arc<SegmentFile>>,
-        received_at: Timestamp,
-    ) -> Result<(), StoreError> {
-        let mut writer = profiles::Writer::default();
-        profiles::read(&segments, [], None, |key, mut stored| {
-            stored.folded.removed.forget(received_at.plus_ms(-FORGET_AFTER_MS));
-            writer.put(key, &stored)
-        })?;
-        let through = segments.iter().map(|segment| segment.seq_max).max().unwrap_or(0);
-        let written = self.write_profiles(project, level, writer, through)?;
-        let _sealing = self.sealing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.swap(project, segments, written)
-    }
-
     /// Packs the oldest fresh records of a project; false where there are too few.
     fn pack(&self, project: ProjectId) -> Result<bool, StoreError> {
         let fresh: Vec<Arc<Part>> = {
@@ -180,15 +136,21 @@ impl Shared {
 
     /// Seals what is oldest, up to a record; false where nothing is left.
     fn seal_piece(&self, until: u64) -> Result<bool, StoreError> {
-        let (through, projects) = {
+        let (through, projects, links) = {
             let mut state = self.lock();
-            let Some(through) = state.piece(self.options.seal_rows_max, until) else { return Ok(false) };
+            let Some(through) = state.piece(self.options.seal_rows_max, self.options.seal_bytes_max(), until) else { return Ok(false) };
             state.sealing_through = through;
             let projects: Vec<(ProjectId, Snapshot)> =
                 state.projects.iter().map(|(id, project)| (*id, Snapshot::of(project).through(through))).collect();
-            (through, projects)
+            let links: Vec<_> = state.projects.iter().map(|(id, project)| (*id, project.links_through(through))).collect();
+            (through, projects, links)
         };
         let (mut written, mut superseding, mut seen) = (Vec::new(), Vec::new(), Vec::new());
+        let mut draft = self.draft();
+        for (project, links) in links.into_iter().filter(|(_, links)| !links.is_empty()) {
+            let seqs = span(links.iter().map(|(seq, _)| (*seq, *seq)));
+            written.push((project, self.write_links(&mut draft, project, 0, links.iter().map(|(_, link)| link), seqs)?));
+        }
         for (project, snapshot) in projects {
             let snapshot = snapshot.packed()?;
             if self.options.counts_names {
@@ -200,7 +162,7 @@ impl Shared {
                     let mut rows = [live.superseded.as_slice(), &new].concat();
                     rows.sort_unstable();
                     let name = paths::superseded(&live.file.names[0], self.next());
-                    segment::write_file(&*self.options.disk, &live.file.dir, &name, &segment::encode_rows(&rows))?;
+                    draft.write(&name, &segment::encode_rows(&rows))?;
                     superseding.push(Superseding { project, segment: live.file.id, name, rows });
                 }
                 let merged = merge::merge(
@@ -211,13 +173,13 @@ impl Shared {
                 let superseded = merged.rows(snapshot.packed_parts().map(|(at, ..)| resolution.parts[at].as_slice()));
                 let seqs = span(snapshot.packed_parts().map(|(_, part, _)| (part.seq_min, part.seq_max)));
                 let times = span(snapshot.packed_parts().map(|(_, _, packed)| packed.span_ms()));
-                written.push((project, self.write_events(project, 0, merged.encoded, superseded, seqs, times)?));
+                written.push((project, self.write_events(&mut draft, project, 0, merged.encoded, superseded, seqs, times)?));
             }
             let touched: BTreeMap<&ProfileKey, ()> = snapshot.updates().map(|update| (&update.key, ())).collect();
             if !touched.is_empty() {
                 let mut writer = profiles::Writer::default();
                 snapshot.read_profiles(Some(&touched), |key, stored| writer.put(key, &stored))?;
-                written.push((project, self.write_profiles(project, 0, writer, through)?));
+                written.push((project, self.write_profiles(&mut draft, project, 0, writer, through)?));
             }
         }
         let change = SegmentChange {
@@ -227,6 +189,7 @@ impl Shared {
             seen,
             ..SegmentChange::default()
         };
+        draft.keep();
         let ids = self.metastore.publish(&change)?;
         let mut outdated = Vec::new();
         {
@@ -243,11 +206,13 @@ impl Shared {
                 }
             }
             for project in state.projects.values_mut() {
-                let before = (project.unsealed(), project.fresh());
+                let (before, bytes) = ((project.unsealed(), project.fresh()), project.unsealed_bytes());
                 project.tail.retain(|part| part.seq_min > through);
-                project.updates.retain(|record| record.0 > through);
+                project.updates.retain(|record| record.seq > through);
+                project.unsealed_links.retain(|(seq, _)| *seq > through);
                 project.note_sealed();
                 self.tail_rows.fetch_sub((before.0 - project.unsealed()) as u64, Ordering::Relaxed);
+                self.tail_bytes.fetch_sub(bytes - project.unsealed_bytes(), Ordering::Relaxed);
                 self.fresh_rows.fetch_sub((before.1 - project.fresh()) as u64, Ordering::Relaxed);
             }
         }
@@ -256,36 +221,23 @@ impl Shared {
         Ok(true)
     }
 
-    fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.counter.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Removes a file that nothing names any more; what stays behind is removed when the store is opened next.
-    fn forget_file(&self, name: &str) {
+    pub(crate) fn forget_file(&self, name: &str) {
         let _ = self.options.disk.remove(&paths::segment_dir(&self.options.dir).join(name));
     }
 
-    fn swap(&self, project: ProjectId, old: Vec<Arc<SegmentFile>>, written: Written) -> Result<(), StoreError> {
-        let remove: Vec<i64> = old.iter().map(|segment| segment.id).collect();
-        let change = SegmentChange { add: vec![written.row(project)], remove: remove.clone(), ..SegmentChange::default() };
-        let id = self.metastore.publish(&change)?.first().copied().unwrap_or_default();
-        {
-            let mut state = self.lock();
-            let live = state.projects.entry(project).or_default();
-            match written.kind {
-                SegmentKind::Events => live.segments.retain(|segment| !remove.contains(&segment.file.id)),
-                SegmentKind::Profiles => live.profile_segments.retain(|segment| !remove.contains(&segment.id)),
-            }
-            live.add(written, id);
-        }
-        for segment in old {
-            segment.retired.store(true, Ordering::Relaxed);
-        }
-        Ok(())
+    pub(crate) fn draft(&self) -> Draft<'_> {
+        Draft { disk: &*self.options.disk, dir: paths::segment_dir(&self.options.dir), names: Vec::new() }
     }
 
-    fn write_events(
+    #[expect(clippy::too_many_arguments, reason = "they are what a segment is made of")]
+    pub(crate) fn write_events(
         &self,
+        draft: &mut Draft<'_>,
         project: ProjectId,
         level: i64,
         encoded: Encoded,
@@ -297,13 +249,12 @@ impl Shared {
         let name = paths::events(project.0, seq_min, seq_max, self.next());
         let names = vec![name.clone(), paths::index(&name)];
         let dir = paths::segment_dir(&self.options.dir);
-        let disk = &*self.options.disk;
-        segment::write_file(disk, &dir, &names[1], &segment::encode_index(&encoded.index, &filter))?;
+        draft.write(&names[1], &segment::encode_index(&encoded.index, &filter))?;
         let superseded_name = (!superseded.is_empty()).then(|| paths::superseded(&name, self.next()));
         if let Some(name) = &superseded_name {
-            segment::write_file(disk, &dir, name, &segment::encode_rows(&superseded))?;
+            draft.write(name, &segment::encode_rows(&superseded))?;
         }
-        segment::write_file(disk, &dir, &names[0], &encoded.bytes)?;
+        draft.write(&names[0], &encoded.bytes)?;
         let file = SegmentFile {
             id: 0,
             level,
@@ -325,13 +276,26 @@ impl Shared {
         Ok(Written { kind: SegmentKind::Events, live, columns: encoded.columns, users: encoded.users })
     }
 
-    fn write_profiles(&self, project: ProjectId, level: i64, profiles: profiles::Writer, through: u64) -> Result<Written, StoreError> {
+    pub(crate) fn write_profiles(
+        &self,
+        draft: &mut Draft<'_>,
+        project: ProjectId,
+        level: i64,
+        profiles: profiles::Writer,
+        through: u64,
+    ) -> Result<Written, StoreError> {
         let rows = profiles.rows;
-        let (time_min_ms, time_max_ms) = profiles.removed_span_ms.unwrap_or_default();
-        let bytes = profiles.finish()?;
+        let times = profiles.removed_span_ms.unwrap_or_default();
         let name = paths::profiles(project.0, 0, through, self.next());
+        let bytes = profiles.finish()?;
+        self.write_plain(draft, SegmentKind::Profiles, Plain { name, bytes, level, rows, times, seqs: (0, through) })
+    }
+
+    /// Writes a segment that is a single file without columns.
+    pub(crate) fn write_plain(&self, draft: &mut Draft<'_>, kind: SegmentKind, plain: Plain) -> Result<Written, StoreError> {
+        let Plain { name, bytes, level, rows, times: (time_min_ms, time_max_ms), seqs: (seq_min, seq_max) } = plain;
         let dir = paths::segment_dir(&self.options.dir);
-        segment::write_file(&*self.options.disk, &dir, &name, &bytes)?;
+        draft.write(&name, &bytes)?;
         let file = SegmentFile {
             id: 0,
             level,
@@ -339,8 +303,8 @@ impl Shared {
             bytes: bytes.len() as u64,
             time_min_ms,
             time_max_ms,
-            seq_min: 0,
-            seq_max: through,
+            seq_min,
+            seq_max,
             index: Index::default(),
             filter: Filter::default(),
             names: vec![name],
@@ -350,15 +314,7 @@ impl Shared {
             footer: OnceLock::new(),
         };
         let live = Live { file: Arc::new(file), superseded: Arc::default(), superseded_name: None };
-        Ok(Written { kind: SegmentKind::Profiles, live, columns: String::new(), users: (0, u128::MAX) })
-    }
-}
-
-impl SegmentFile {
-    /// Whether a segment of profiles keeps what should have left the disk: its times are those of removals.
-    fn holds_forgotten(&self, now: Timestamp) -> bool {
-        let is_any = (self.time_min_ms, self.time_max_ms) != (0, 0);
-        is_any && self.time_min_ms.saturating_add(REMOVED_KEPT_MS + FORGET_ALONE_AFTER_MS) <= now.0
+        Ok(Written { kind, live, columns: String::new(), users: (0, u128::MAX) })
     }
 }
 
@@ -366,18 +322,21 @@ impl State {
     /// The last record of the oldest piece that is worth a segment. Nothing that begins behind `until` starts a piece, but a piece ends
     /// where every part that it touches ends: a part is sealed whole, with whatever of other projects lies among its records. What
     /// was packed since `until` was read may reach beyond it.
-    fn piece(&self, rows_max: u64, until: u64) -> Option<u64> {
-        let parts = self.projects.values().flat_map(|project| &project.tail).map(|part| (part.seq_min, part.seq_max, part.rows() as u64));
-        let updates = self.projects.values().flat_map(|project| &project.updates).map(|record| (record.0, record.0, record.1.len() as u64));
-        let mut pieces: Vec<(u64, u64, u64)> = parts.chain(updates).collect();
+    fn piece(&self, rows_max: u64, bytes_max: u64, until: u64) -> Option<u64> {
+        let parts = self.projects.values().flat_map(|project| &project.tail);
+        let parts = parts.map(|part| (part.seq_min, part.seq_max, part.rows() as u64, part.bytes));
+        let updates = self.projects.values().flat_map(|project| &project.updates);
+        let updates = updates.map(|record| (record.seq, record.seq, record.updates.len() as u64, record.bytes));
+        let mut pieces: Vec<(u64, u64, u64, u64)> = parts.chain(updates).collect();
         pieces.sort_unstable();
-        let (mut rows, mut through) = (0, None);
-        for (first, last, count) in pieces {
+        let (mut rows, mut bytes, mut through) = (0, 0, None);
+        for (first, last, more_rows, more_bytes) in pieces {
             let is_apart = through.is_none_or(|through| first > through);
-            if is_apart && (first > until || rows >= rows_max) {
+            if is_apart && (first > until || rows >= rows_max || bytes >= bytes_max) {
                 break;
             }
-            rows += count;
+            rows += more_rows;
+            bytes += more_bytes;
             through = through.max(Some(last));
         }
         through
@@ -390,11 +349,15 @@ impl ProjectState {
     }
 
     fn unsealed(&self) -> usize {
-        self.tail.iter().map(|part| part.rows()).sum::<usize>() + self.updates.iter().map(|record| record.1.len()).sum::<usize>()
+        self.tail.iter().map(|part| part.rows()).sum::<usize>() + self.updates.iter().map(|record| record.updates.len()).sum::<usize>()
+    }
+
+    fn unsealed_bytes(&self) -> u64 {
+        self.tail.iter().map(|part| part.bytes).sum::<u64>() + self.updates.iter().map(|record| record.bytes).sum::<u64>()
     }
 
     /// Makes a written segment live under its id; profile segments stand in the order of the log.
-    fn add(&mut self, written: Written, id: i64) {
+    pub(crate) fn add(&mut self, written: Written, id: i64) {
         let Written { kind, mut live, .. } = written;
         Arc::get_mut(&mut live.file).expect("nobody else has a segment that is not live yet").id = id;
         match kind {
@@ -403,17 +366,18 @@ impl ProjectState {
                 self.profile_segments.push(live.file);
                 self.profile_segments.sort_by_key(|segment| segment.seq_max);
             }
+            SegmentKind::Links => self.link_segments.push(live.file),
         }
     }
 }
 
 /// The least and the greatest of some pairs of them.
-fn span<T: Ord + Copy + Default>(pairs: impl Iterator<Item = (T, T)>) -> (T, T) {
+pub(crate) fn span<T: Ord + Copy + Default>(pairs: impl Iterator<Item = (T, T)>) -> (T, T) {
     pairs.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or_default()
 }
 
 impl Written {
-    fn row(&self, project: ProjectId) -> NewSegment {
+    pub(crate) fn row(&self, project: ProjectId) -> NewSegment {
         let file = &self.live.file;
         NewSegment {
             project,
@@ -437,6 +401,7 @@ impl Written {
             format_version: match self.kind {
                 SegmentKind::Events => schema::EVENTS_FORMAT_VERSION,
                 SegmentKind::Profiles => schema::PROFILES_FORMAT_VERSION,
+                SegmentKind::Links => schema::LINKS_FORMAT_VERSION,
             },
         }
     }

@@ -5,7 +5,7 @@
 
 use std::io::{BufReader, Read};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -25,7 +25,7 @@ use crate::dedup::Filter;
 use crate::disk::Disk;
 use crate::error::StoreError;
 use crate::record::{self, Reader};
-use crate::{paths, schema};
+use crate::schema;
 
 /// Rows that a reader decodes at a time.
 const BATCH_ROWS: usize = 16 * 1024;
@@ -162,7 +162,7 @@ pub(crate) fn decode_rows(bytes: &[u8]) -> Option<Vec<u32>> {
 }
 
 /// The bytes before the checksum, where it fits them.
-fn checked(bytes: &[u8]) -> Option<&[u8]> {
+pub(crate) fn checked(bytes: &[u8]) -> Option<&[u8]> {
     let (body, checksum) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
     (crc32fast::hash(body).to_le_bytes() == checksum).then_some(body)
 }
@@ -304,18 +304,4 @@ impl Iterator for Rows {
         }
         Some(Ok((event, first, batch.slice(0, taken))))
     }
-}
-
-/// Writes a file under its final name; when this returns, it survives a power cut.
-pub(crate) fn write_file(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-    let unfinished = dir.join(paths::unfinished(name));
-    let mut file = disk.create(&unfinished)?;
-    file.write_all(bytes)?;
-    #[cfg(not(sluice_mutant = "no_segment_sync"))]
-    file.sync()?;
-    drop(file);
-    disk.rename(&unfinished, &dir.join(name))?;
-    #[cfg(not(sluice_mutant = "no_dir_sync"))]
-    disk.sync_dir(dir)?;
-    Ok(())
 }

@@ -27,6 +27,8 @@ pub(crate) struct Row {
 pub(crate) struct Part {
     pub seq_min: u64,
     pub seq_max: u64,
+    /// What its events took as they came (`weight.rs`), also once they are packed.
+    pub bytes: u64,
     pub content: Content,
 }
 
@@ -60,13 +62,13 @@ pub(crate) struct Suspect<'t> {
 
 impl Part {
     /// The events of a record.
-    pub(crate) fn fresh(hash_key: &[u8; 16], seq: u64, events: Vec<Event>) -> Self {
+    pub(crate) fn fresh(hash_key: &[u8; 16], seq: u64, bytes: u64, events: Vec<Event>) -> Self {
         let row = |(index, event): (usize, Event)| {
             let key = dedup::key(hash_key, &event.name, &event.distinct_id, event.time.0, &event.insert_id);
             let user = dedup::user(hash_key, &event.distinct_id);
             Row { event, user, key, seq, index: index as u32 }
         };
-        Self { seq_min: seq, seq_max: seq, content: Content::Fresh(events.into_iter().enumerate().map(row).collect()) }
+        Self { seq_min: seq, seq_max: seq, bytes, content: Content::Fresh(events.into_iter().enumerate().map(row).collect()) }
     }
 
     /// Several parts as one, in columns.
@@ -77,7 +79,7 @@ impl Part {
         });
         let packed = pack::pack(rows.collect())?;
         let (first, last) = (parts.first().map_or(0, |part| part.seq_min), parts.last().map_or(0, |part| part.seq_max));
-        Ok(Self { seq_min: first, seq_max: last, content: Content::Packed(packed) })
+        Ok(Self { seq_min: first, seq_max: last, bytes: parts.iter().map(|part| part.bytes).sum(), content: Content::Packed(packed) })
     }
 
     pub(crate) fn rows(&self) -> usize {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use common::{PROJECT, directory, metastore, options};
 use model::profile::Folded;
+use model::time::DAY_MS;
 use model::value::Properties;
-use model::{Profile, ProfileKey, ProfileOp, ProfileUpdate, Timestamp, Value};
+use model::{Event, Profile, ProfileKey, ProfileOp, ProfileUpdate, Timestamp, Value};
 use store::disk::RealDisk;
 use store::{ProfileKind, Store};
 
@@ -28,7 +29,7 @@ fn update(number: u32, draw: u32) -> ProfileUpdate {
     // Some operations come twice.
     let dedup_id = draw.is_multiple_of(3).then(|| (number / 2).to_string());
     let (time, ignore_time) = (Timestamp(i64::from(number)), draw.is_multiple_of(2));
-    ProfileUpdate { key, op, time, received_at: time, ignore_time, dedup_id, authenticated: false }
+    ProfileUpdate { key, op, time, received_at: time, ignore_time, ignore_alias: false, dedup_id, authenticated: false }
 }
 
 #[test]
@@ -105,4 +106,80 @@ fn a_whole_request_that_comes_again_changes_nothing() {
     }
     let profile = store.snapshot(PROJECT).expect("it opened").profile(&ProfileKey::User("p".to_owned())).expect("it reads");
     assert_eq!(profile.and_then(|profile| profile.properties.get("n").cloned()), Some(Value::from(1600)));
+}
+
+/// What stands in the files of the segments, unpacked as far as it goes: a key is found where it is.
+fn holds(dir: &std::path::Path, needle: &str) -> bool {
+    let files = std::fs::read_dir(dir.join("segments")).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let plain = |bytes: &[u8]| {
+        // Blocks are frames of zstd behind each other, with an index behind them.
+        let mut out = bytes.to_vec();
+        let magic = [0x28, 0xb5, 0x2f, 0xfd];
+        for at in (0..bytes.len()).filter(|at| bytes[*at..].starts_with(&magic)) {
+            let mut frame = Vec::new();
+            let _ = std::io::Read::read_to_end(&mut zstd::Decoder::new(&bytes[at..]).expect("memory").single_frame(), &mut frame);
+            out.extend(frame);
+        }
+        out
+    };
+    let has = |bytes: Vec<u8>| plain(&bytes).windows(needle.len()).any(|window| window == needle.as_bytes());
+    files.map(|path| std::fs::read(path).expect("it reads")).any(has)
+}
+
+#[test]
+fn a_deleted_profile_leaves_the_disk_after_thirty_days_and_never_comes_back() {
+    let dir = directory();
+    let metastore = metastore(dir.path());
+    let open = || Store::open(options(dir.path(), Arc::new(RealDisk)), metastore.clone()).expect("it opens");
+    let store = open();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+    let name = |number: usize| format!("person-{number:03}@example.com");
+    let update = |number: usize, op, authenticated, days: i64| {
+        let at = NOW.plus_ms(days * DAY_MS);
+        let key = ProfileKey::User(name(number));
+        ProfileUpdate {
+            key,
+            op,
+            time: at,
+            received_at: at,
+            ignore_time: true,
+            ignore_alias: false,
+            dedup_id: Some(format!("{number} {days}")),
+            authenticated,
+        }
+    };
+    let set = |number: usize| ProfileOp::Set(Properties::from_iter([("n".to_owned(), Value::from(number as i64))]));
+    let append = |store: &Store, updates| {
+        runtime.block_on(store.append_profiles(PROJECT, updates)).expect("it is stored");
+        store.seal_now().expect("it seals");
+    };
+    // Rows of 1 and 2 lie in an old segment of a higher level, the tombstones in newer ones.
+    for round in 0..8 {
+        append(&store, (0..5).map(|number| update(number + 10 * round, set(number), true, 0)).collect());
+    }
+    store.compact_now().expect("it compacts");
+    append(&store, vec![update(1, ProfileOp::Delete, true, 1)]);
+    append(&store, vec![update(2, ProfileOp::Delete, false, 1)]);
+    append(&store, vec![update(3, ProfileOp::Delete, true, 1), update(3, set(3), true, 2)]);
+    let there = |store: &Store, number| {
+        store.snapshot(PROJECT).expect("it opened").profile(&ProfileKey::User(name(number))).expect("it reads").is_some()
+    };
+    // The store takes the time from what it receives.
+    let compact_after = |store: &Store, days: i64| {
+        let event = Event { received_at: NOW.plus_ms(days * DAY_MS), ..common::event(days as u32, 0) };
+        runtime.block_on(store.append(PROJECT, vec![event])).expect("it is stored");
+        store.compact_now().expect("it compacts");
+        assert_eq!([1, 2, 3, 4].map(|number| there(store, number)), [false, false, true, true], "after {days} days");
+    };
+    compact_after(&store, 29);
+    assert!(holds(dir.path(), &name(1)) && holds(dir.path(), &name(2)), "tombstones are kept for 30 days");
+    compact_after(&store, 34);
+    assert!(!holds(dir.path(), &name(1)) && !holds(dir.path(), &name(2)), "nothing of them is on the disk");
+    assert!(holds(dir.path(), &name(3)) && holds(dir.path(), &name(4)), "the others are");
+    drop(store);
+    let store = open();
+    compact_after(&store, 35);
+    append(&store, vec![update(1, set(1), true, 36)]);
+    assert!(there(&store, 1), "it can be made again");
 }

@@ -1,6 +1,7 @@
 //! Mixpanel's public formats, both directions, and request signatures. Pure functions; JSON lives here.
 
 pub mod app;
+pub mod archive;
 pub mod body;
 pub mod dates;
 pub mod dialect;
@@ -10,6 +11,8 @@ pub mod export;
 pub mod expression;
 pub mod identity;
 pub mod json;
+pub mod location;
+pub mod lookup_tables;
 pub mod params;
 pub mod profiles;
 pub mod properties;

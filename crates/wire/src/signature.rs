@@ -5,7 +5,11 @@ use model::Timestamp;
 use subtle::ConstantTimeEq;
 
 use crate::params::{Params, encode};
-use crate::{dates, expression, json};
+
+mod reading;
+
+pub use reading::Names;
+use reading::{Readings, SignedText};
 
 /// Why a signed request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,69 +42,81 @@ pub enum SignatureError {
     TooFarAhead(i64),
 }
 
-/// Parameters that every endpoint knows when a request is signed.
-const COMMON: &[&str] =
-    &["format", "bucket", "verbose", "action", "project_id", "workspace_id", "query_origin", "use_query_cache", "api_key", "expire"];
-
-/// What the endpoints know.
-const EVERY_ENDPOINT: [&[&str]; 5] = [
-    crate::export::PARAMETERS,
-    crate::profiles::PARAMETERS,
-    crate::properties::PARAMETERS,
-    crate::segmentation::EVENTS_PARAMETERS,
-    crate::segmentation::PARAMETERS,
-];
-
-/// More `name=` than these in one text are not worth reading.
-const PIECES_MAX: usize = 64;
-
 /// The text that is signed, without the secret: `name=value` by name, nothing between.
 pub fn base(params: &Params) -> String {
-    let mut pairs: Vec<&(String, String)> = params.pairs().iter().filter(|(name, _)| name != "sig" && name != "callback").collect();
-    pairs.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
-    pairs.iter().map(|(name, value)| format!("{name}={value}")).collect()
+    text_of(&signed_pairs(params))
+}
+
+/// What is signed of a request, by name.
+fn signed_pairs(params: &Params) -> Vec<(&str, &str)> {
+    let is_signed = |(name, _): &&(String, String)| name != "sig" && name != "callback";
+    let mut pairs: Vec<(&str, &str)> =
+        params.pairs().iter().filter(is_signed).map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    pairs.sort_by_key(|(name, _)| *name);
+    pairs
+}
+
+fn text_of(pairs: &[(&str, &str)]) -> String {
+    let mut text = String::with_capacity(pairs.iter().map(|(name, value)| name.len() + 1 + value.len()).sum());
+    for (name, value) in pairs {
+        text.extend([name, "=", value]);
+    }
+    text
 }
 
 /// The signature of a text.
 pub fn sign(base: &str, secret: &str) -> String {
-    // MD5 because the protocol fixes it; it guards old clients and never protects passwords.
-    let digest = Md5::new().chain_update(base).chain_update(secret).finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&digest(base, secret)).into_iter().map(char::from).collect()
+}
+
+/// MD5 because the protocol fixes it; it guards old clients and never protects passwords.
+fn digest(base: &str, secret: &str) -> [u8; 16] {
+    Md5::new().chain_update(base).chain_update(secret).finalize().into()
+}
+
+fn hex(digest: &[u8; 16]) -> [u8; 32] {
+    let digit = |at: usize| b"0123456789abcdef"[usize::from(digest[at / 2] >> if at.is_multiple_of(2) { 4 } else { 0 }) & 15];
+    std::array::from_fn(digit)
 }
 
 /// Whether the presented signature fits. Takes the same time wherever it differs.
 pub fn fits(params: &Params, secret: &str) -> bool {
+    is_signature(params, &base(params), secret)
+}
+
+fn is_signature(params: &Params, base: &str, secret: &str) -> bool {
     let given = params.get("sig").unwrap_or_default().to_ascii_lowercase();
-    sign(&base(params), secret).as_bytes().ct_eq(given.as_bytes()).into()
+    hex(&digest(base, secret)).ct_eq(given.as_bytes()).into()
 }
 
 /// Checks a request of an endpoint that knows `names`: signature, then names, then its only reading, then `expire`.
-pub fn check(params: &Params, names: &[&str], secret: &str, now: Timestamp, lifetime_max_ms: Option<i64>) -> Result<(), SignatureError> {
-    if !fits(params, secret) {
+pub fn check(params: &Params, names: &Names, secret: &str, now: Timestamp, lifetime_max_ms: Option<i64>) -> Result<(), SignatureError> {
+    // What `make bench` compares with.
+    if cfg!(sluice_mutant = "no_signature_check") {
+        return Ok(());
+    }
+    let pairs = signed_pairs(params);
+    let base = text_of(&pairs);
+    if !is_signature(params, &base, secret) {
         return Err(SignatureError::Invalid);
     }
     if let Some(name) = params.repeated() {
         return Err(SignatureError::Repeated(name.to_owned()));
     }
-    let mut known: Vec<&str> = names.iter().chain(COMMON).copied().collect();
-    known.sort_unstable();
-    known.dedup();
-    for (name, _) in params.pairs() {
-        if name != "sig" && name != "callback" && !known.contains(&name.as_str()) {
-            return Err(SignatureError::Unknown(name.clone()));
-        }
+    if let Some((name, _)) = pairs.iter().find(|(name, _)| !names.is_known(name)) {
+        return Err(SignatureError::Unknown((*name).to_owned()));
     }
-    let base = base(params);
-    let reading = Reading { base: &base, known: &known, api_key: params.get("api_key").unwrap_or_default() };
-    let readings = reading.count();
+    let text = SignedText { base: &base, names, api_key: params.get("api_key").unwrap_or_default() };
+    let readings = text.readings();
     let Some(expire) = params.get("expire").and_then(seconds) else {
         // Another reading of the text has one: then this one was cut from it.
-        return Err(if readings == 0 { SignatureError::NoExpire } else { SignatureError::Invalid });
+        return Err(if readings == Readings::None { SignatureError::NoExpire } else { SignatureError::Invalid });
     };
-    if readings != 1 || !reading.is_one(params) {
+    match readings {
+        Readings::One(reading) if reading == pairs => {}
         // A text without any reading and without a name inside a value was cut from none: whoever signed it may know which value is no date, number or list.
-        let malformed = (readings == 0).then(|| reading.malformed(params)).flatten();
-        return Err(malformed.map_or(SignatureError::Invalid, SignatureError::Malformed));
+        Readings::None => return Err(text.malformed(&pairs).map_or(SignatureError::Invalid, SignatureError::Malformed)),
+        _ => return Err(SignatureError::Invalid),
     }
     if expire < now.seconds() {
         return Err(SignatureError::Expired { expire, now: now.seconds() });
@@ -123,118 +139,6 @@ fn seconds(text: &str) -> Option<i64> {
     Some(if number.abs() >= 100_000_000_000 { number / 1000 } else { number })
 }
 
-/// Whether `name=` of one of some names stands in a text; also where a name overlaps itself, as in `distinct_idistinct_id=`.
-fn holds<'n>(text: &str, names: impl Iterator<Item = &'n str> + Clone) -> bool {
-    text.match_indices('=').any(|(end, _)| names.clone().any(|name| text[..end].ends_with(name)))
-}
-
-struct Reading<'a> {
-    base: &'a str,
-    known: &'a [&'a str],
-    api_key: &'a str,
-}
-
-impl Reading<'_> {
-    /// Whether what was received is a reading: every value of its type, none holding a later name.
-    fn is_one(&self, params: &Params) -> bool {
-        let mut pairs = params.pairs().iter().filter(|(name, _)| name != "sig" && name != "callback");
-        pairs.all(|(name, value)| !self.holds_later(name, value) && self.is_of_type(name, value))
-    }
-
-    /// The first parameter whose value is not of its type, where nothing looks as if it was cut.
-    fn malformed(&self, params: &Params) -> Option<String> {
-        let mut pairs = params.pairs().iter().filter(|(name, _)| name != "sig" && name != "callback");
-        if pairs.clone().any(|(_, value)| holds(value, self.known.iter().copied())) {
-            return None;
-        }
-        pairs.find(|(name, value)| !self.is_of_type(name, value)).map(|(name, _)| name.clone())
-    }
-
-    /// The number of readings, counted up to 2; more pieces than allowed count as 2.
-    fn count(&self) -> usize {
-        let mut cuts: Vec<(usize, usize)> = Vec::new();
-        for (end, _) in self.base.match_indices('=') {
-            let before = &self.base[..end];
-            let known = self.known.iter().enumerate().filter(|(_, name)| before.ends_with(*name));
-            cuts.extend(known.map(|(index, name)| (end - name.len(), index)));
-        }
-        if cuts.len() > PIECES_MAX {
-            return 2;
-        }
-        cuts.sort_unstable();
-        // readings[i]: how many ways to read from cut i to the end, with and without `expire` and `api_key` seen, so far unknown:
-        // both are required, so they are counted as part of the state.
-        let mut total = 0;
-        self.walk(&cuts, 0, None, 0, &mut total, &mut 0);
-        total
-    }
-
-    fn walk(&self, cuts: &[(usize, usize)], at: usize, last: Option<usize>, seen: u8, total: &mut usize, steps: &mut usize) {
-        *steps += 1;
-        if *total >= 2 || *steps > 20_000 {
-            *total = 2;
-            return;
-        }
-        for (_, name_index) in cuts.iter().filter(|(start, index)| *start == at && last.is_none_or(|last| last < *index)) {
-            let name = self.known[*name_index];
-            let start = at + name.len() + 1;
-            let seen = seen | u8::from(name == "api_key") | u8::from(name == "expire") << 1;
-            let ends = cuts.iter().filter(|(end, next)| *end >= start && next > name_index).map(|(end, _)| *end);
-            let mut ends: Vec<usize> = ends.chain([self.base.len()]).collect();
-            ends.dedup();
-            for end in ends {
-                let value = &self.base[start..end];
-                // What is longer holds it too.
-                if self.holds_later(name, value) {
-                    break;
-                }
-                if !self.is_of_type(name, value) {
-                    continue;
-                }
-                if end == self.base.len() {
-                    if seen == 3 {
-                        *total += 1;
-                    }
-                } else {
-                    self.walk(cuts, end, Some(*name_index), seen, total, steps);
-                }
-            }
-        }
-    }
-
-    /// Whether a value holds `name=` of a parameter that sorts after its own. The path is not signed: names of every endpoint count.
-    fn holds_later(&self, name: &str, value: &str) -> bool {
-        let names = EVERY_ENDPOINT.iter().copied().flatten().chain(self.known).copied();
-        holds(value, names.filter(|later| *later > name))
-    }
-
-    fn is_of_type(&self, name: &str, value: &str) -> bool {
-        let one_of = |words: &[&str]| value.is_empty() || words.contains(&value);
-        match name {
-            "api_key" => value == self.api_key,
-            "expire" => seconds(value).is_some(),
-            "unit" => one_of(&["minute", "hour", "day", "week", "month"]),
-            "type" => one_of(&["general", "unique", "average"]),
-            "format" => one_of(&["json", "csv"]),
-            "sort_order" => one_of(&["ascending", "descending"]),
-            "time_in_ms" | "verbose" | "use_query_cache" | "dedup" | "include_all_users" => {
-                matches!(value.to_ascii_lowercase().as_str(), "true" | "false" | "0" | "1" | "")
-            }
-            "interval" | "limit" | "page" | "page_size" | "project_id" | "workspace_id" | "buckets" => {
-                value.is_empty() || value.parse::<i64>().is_ok()
-            }
-            "from_date" | "to_date" => dates::parse_date(value).is_ok(),
-            "where" => value.is_empty() || expression::parse(value).is_ok(),
-            "on" | "sort_key" => value.is_empty() || expression::parse(value).is_ok(),
-            // A list, or one bare name in its place.
-            "values" | "distinct_ids" | "output_properties" => {
-                !value.contains('=') || json::parse(value).is_ok_and(|value| matches!(value, model::Value::List(_)))
-            }
-            _ => true,
-        }
-    }
-}
-
 /// Adds `api_key`, `expire` and `sig` to a URL.
 pub fn sign_url(url: &str, api_key: &str, secret: &str, expire: i64) -> String {
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
@@ -251,10 +155,12 @@ pub fn sign_url(url: &str, api_key: &str, secret: &str, expire: i64) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::LazyLock;
 
     use proptest::prelude::*;
     use proptest::sample::{Index, select};
 
+    use super::reading::{COMMON, EVERY_ENDPOINT};
     use super::*;
 
     fn signature(query: &str, secret: &str) -> String {
@@ -379,7 +285,7 @@ mod tests {
     fn checked(query: &str) -> Result<(), SignatureError> {
         let query = format!("api_key=k&expire=4102444800&{query}");
         let sig = signature(&query, "s");
-        check(&Params::parse(&format!("{query}&sig={sig}"), None), NAMES, "s", NOW, None)
+        check(&Params::parse(&format!("{query}&sig={sig}"), None), &Names::new(NAMES), "s", NOW, None)
     }
 
     #[test]
@@ -410,12 +316,12 @@ mod tests {
         assert_eq!(checked("colour=red"), Err(SignatureError::Unknown("colour".to_owned())));
         assert_eq!(checked("event=A&event=B"), Err(SignatureError::Repeated("event".to_owned())));
         let old = format!("api_key=k&expire=1&sig={}", signature("api_key=k&expire=1", "s"));
-        assert!(matches!(check(&Params::parse(&old, None), NAMES, "s", NOW, None), Err(SignatureError::Expired { .. })));
+        assert!(matches!(check(&Params::parse(&old, None), &Names::new(NAMES), "s", NOW, None), Err(SignatureError::Expired { .. })));
         let none = format!("api_key=k&event=A&sig={}", signature("api_key=k&event=A", "s"));
-        assert_eq!(check(&Params::parse(&none, None), NAMES, "s", NOW, None), Err(SignatureError::NoExpire));
-        assert_eq!(check(&Params::parse(&none, None), NAMES, "other", NOW, None), Err(SignatureError::Invalid));
+        assert_eq!(check(&Params::parse(&none, None), &Names::new(NAMES), "s", NOW, None), Err(SignatureError::NoExpire));
+        assert_eq!(check(&Params::parse(&none, None), &Names::new(NAMES), "other", NOW, None), Err(SignatureError::Invalid));
         let far = format!("api_key=k&expire=4102444800&sig={}", signature("api_key=k&expire=4102444800", "s"));
-        assert_eq!(check(&Params::parse(&far, None), NAMES, "s", NOW, Some(86_400_000)), Err(SignatureError::TooFarAhead(24)));
+        assert_eq!(check(&Params::parse(&far, None), &Names::new(NAMES), "s", NOW, Some(86_400_000)), Err(SignatureError::TooFarAhead(24)));
     }
 
     /// L1, L2 and L5 of the security bar, in a small world and all of it: whatever is signed is accepted as one request at most.
@@ -426,6 +332,7 @@ mod tests {
             pieces.iter().flat_map(|a| pieces.iter().map(move |b| format!("{a}{b}"))).collect();
         let mut of_base: std::collections::HashMap<String, (usize, usize)> = std::collections::HashMap::new();
         let options = || std::iter::once(None).chain(values.iter().map(Some));
+        let names = Names::new(&["event", "name", "type"]);
         for event in options() {
             for name in options() {
                 for kind in [None, Some("unique"), Some("uniquea")] {
@@ -439,7 +346,7 @@ mod tests {
                         let params = Params::parse(&query, None);
                         let base = base(&params);
                         let signed = Params::parse(&format!("{query}&sig={}", sign(&base, "s")), None);
-                        let is_accepted = check(&signed, &["event", "name", "type"], "s", NOW, None).is_ok();
+                        let is_accepted = check(&signed, &names, "s", NOW, None).is_ok();
                         let (maps, accepted) = of_base.entry(base).or_default();
                         (*maps, *accepted) = (*maps + 1, *accepted + usize::from(is_accepted));
                     }
@@ -461,7 +368,8 @@ mod tests {
 
     fn checked_at(endpoint: usize, pairs: &[(&str, &str)], sig: &str) -> Result<(), SignatureError> {
         let query = pairs.iter().map(|(name, value)| format!("{}={}&", encode(name), encode(value))).collect::<String>();
-        check(&Params::parse(&format!("{query}sig={sig}"), None), EVERY_ENDPOINT[endpoint], "s", NOW, None)
+        static NAMES: LazyLock<Vec<Names>> = LazyLock::new(|| EVERY_ENDPOINT.iter().map(|names| Names::new(names)).collect());
+        check(&Params::parse(&format!("{query}sig={sig}"), None), &NAMES[endpoint], "s", NOW, None)
     }
 
     fn names_in(text: &str) -> usize {
@@ -709,7 +617,7 @@ mod tests {
             format!("api_key=k&expire=4102444800&type=general{escaped}unit=day&sig={forged}"),
             format!("api_key=k&expire=4102444800{escaped}&type=general&unit=day&sig={forged}"),
         ] {
-            let outcome = check(&Params::parse(&query, None), EVERY_ENDPOINT[3], secret, NOW, None);
+            let outcome = check(&Params::parse(&query, None), &Names::new(EVERY_ENDPOINT[3]), secret, NOW, None);
             assert_eq!(outcome, Err(SignatureError::Invalid), "{query}");
         }
     }
@@ -764,6 +672,6 @@ mod tests {
         let url =
             sign_url("http://h/api/2.0/export?event=%5B%22a%20b%22%5D&from_date=2020-01-01&to_date=2020-01-02", "k", "s", 1_700_000_600);
         let params = Params::parse(url.split_once('?').unwrap().1, None);
-        assert_eq!(check(&params, NAMES, "s", NOW, Some(86_400_000)), Ok(()));
+        assert_eq!(check(&params, &Names::new(NAMES), "s", NOW, Some(86_400_000)), Ok(()));
     }
 }

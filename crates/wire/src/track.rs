@@ -1,10 +1,12 @@
 //! Records of `/track` and `/import` to events (`contract/write.md` 1.1, 1.2, 2).
 
+pub(crate) use model::identity::DEVICE;
 use model::value::{Number, Properties};
-use model::{Changes, Event, Reason, Timestamp, Value};
+use model::{Changes, Event, IdentityMode, Reason, Timestamp, Value};
 
 use crate::body::RECORD_BYTES_MAX;
 use crate::json;
+use crate::location::{RECEIPT_PROPERTIES, Receipt};
 
 /// Why a record was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub enum Record<T> {
 
 /// How the records of a request are judged.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules {
+pub struct Rules<'a> {
     /// `/import` rather than `/track`.
     pub import: bool,
     /// Full validation.
@@ -54,18 +56,22 @@ pub struct Rules {
     pub authenticated: bool,
     /// The time of receipt.
     pub now: Timestamp,
-    /// Records are measured: one of them may be too long.
-    pub is_long: bool,
+    /// How the record's project finds out who is who.
+    pub identity: IdentityMode,
     /// Records with `$ignore` are read rather than dropped.
     pub keeps_ignored: bool,
+    /// The name under which the server was called.
+    pub host: Option<&'a str>,
 }
 
 const TEXT_CHARS_MAX: usize = 255;
 const PROPERTIES_MAX: usize = 255;
 const NESTING_MAX: usize = 10;
-pub(crate) const DEVICE: &str = "$device:";
 /// How far a client's clock may be ahead.
 const AHEAD_MAX_MS: i64 = 3_600_000;
+/// What an event has elsewhere, or nowhere: an address is never stored.
+const TAKEN_OUT: [&str; 7] =
+    ["token", "time", "distinct_id", "$insert_id", "ip", "$distinct_id_before_identity", "$identity_failure_reason"];
 const TRACK_AGE_MAX_MS: i64 = 5 * 24 * 3_600_000;
 const BAD_IDS: &[&str] = &[
     "00000000-0000-0000-0000-000000000000",
@@ -122,14 +128,15 @@ pub fn not_utf8(index: usize, record: &Value, property: &str) -> Rejection {
 }
 
 /// Reads one record. The properties of a good one are taken out of it; any other stays as it was sent.
-pub fn event(index: usize, record: &mut Value, rules: Rules, makes: &dyn Makes) -> Record<Event> {
+pub fn event(index: usize, record: &mut Value, rules: Rules<'_>, makes: &dyn Makes) -> Record<Event> {
     let mut insert_id = String::new();
     let refuse = |reason: Reason, insert_id: &str, field: &str, message: &str, verbose: &'static str| {
         let message = format!("'{field}' is invalid: {message}");
         Record::Refused(Rejection { index, insert_id: insert_id.to_owned(), field: field.to_owned(), message, verbose, reason })
     };
     const NO_DATA: &str = "data, missing or empty";
-    let is_too_long = rules.is_long && json::len(record) > RECORD_BYTES_MAX;
+    let event_bytes = json::len(record);
+    let is_too_long = event_bytes > RECORD_BYTES_MAX;
     let Value::Object(record) = record else {
         return refuse(Reason::NotAnObject, "", "event", "must not be missing", NO_DATA);
     };
@@ -198,8 +205,11 @@ pub fn event(index: usize, record: &mut Value, rules: Rules, makes: &dyn Makes) 
     }
     let time = if is_ahead { now } else { time };
 
-    let user_id = sent.get("$user_id").map(text_of).filter(|id| !id.is_empty());
-    let device_id = sent.get("$device_id").map(text_of).filter(|id| !id.is_empty());
+    let is_simplified = rules.identity == IdentityMode::Simplified;
+    let filled = |name: &str, is_asked: bool| sent.get(name).filter(|_| is_asked).map(text_of).filter(|id| !id.is_empty());
+    let (user_id, device_id) = (filled("$user_id", is_simplified), filled("$device_id", is_simplified));
+    // The form of `$identify` that some SDKs send names the user only here.
+    let identified = filled("$identified_id", name == "$identify");
     let given = sent.get("distinct_id").filter(|id| !matches!(id, Value::Null)).map(text_of);
     if name == "$identify" && given.as_deref() == Some("") {
         return refuse(
@@ -211,8 +221,9 @@ pub fn event(index: usize, record: &mut Value, rules: Rules, makes: &dyn Makes) 
         );
     }
     if strict {
+        let names_somebody = user_id.is_some() || device_id.is_some() || identified.is_some();
         match &given {
-            None if complete && user_id.is_none() && device_id.is_none() && name != "$merge" => {
+            None if complete && !names_somebody && name != "$merge" => {
                 return refuse(Reason::DistinctIdMissing, &insert_id, "properties.distinct_id", "must not be missing", NO_DATA);
             }
             Some(id) if BAD_IDS.contains(&id.trim().to_lowercase().as_str()) => {
@@ -247,17 +258,15 @@ pub fn event(index: usize, record: &mut Value, rules: Rules, makes: &dyn Makes) 
     }
     // Simplified identity: what the SDK knows about user and device wins over the id that it sent; an id alone says which it is.
     let mut known = None;
-    if user_id.is_none() && device_id.is_none() {
+    if is_simplified && user_id.is_none() && device_id.is_none() {
         known = given.as_deref().filter(|id| !id.is_empty()).map(|id| match id.strip_prefix(DEVICE) {
             Some(device) => ("$device_id", device.to_owned()),
             None => ("$user_id", id.to_owned()),
         });
     }
     let device = || device_id.map(|id| format!("{DEVICE}{}", id.strip_prefix(DEVICE).unwrap_or(&id)));
-    // The form of `$identify` that some SDKs send names the user only here.
-    let identified = || sent.get("$identified_id").filter(|_| name == "$identify").map(text_of).filter(|id| !id.is_empty());
     let is_nobody = given.is_none();
-    let mut distinct_id = user_id.or_else(device).or(given).or_else(identified).unwrap_or_default();
+    let mut distinct_id = user_id.or_else(device).or(given).or(identified).unwrap_or_default();
     if let Some(sender) = Some(()).filter(|()| is_nobody && distinct_id.is_empty()).and_then(|()| makes.sender_id(&token)) {
         distinct_id = sender;
     }
@@ -272,9 +281,9 @@ pub fn event(index: usize, record: &mut Value, rules: Rules, makes: &dyn Makes) 
     let Some(Value::Object(sent)) = record.swap_remove("properties") else {
         return refuse(Reason::PropertiesMissing, &insert_id, "properties", "must not be missing", NO_DATA);
     };
-    let mut properties = Properties::with_capacity_and_hasher(sent.len().min(PROPERTIES_MAX) + 2, Default::default());
+    let mut properties = Properties::with_capacity_and_hasher(sent.len().min(PROPERTIES_MAX) + 8, Default::default());
     for (name, value) in sent {
-        if matches!(name.as_str(), "token" | "time" | "distinct_id" | "$insert_id" | "ip" | "$import" | "mp_processing_time_ms") {
+        if TAKEN_OUT.contains(&name.as_str()) || RECEIPT_PROPERTIES.contains(&name.as_str()) {
             continue;
         }
         if properties.len() >= PROPERTIES_MAX {
@@ -288,11 +297,10 @@ pub fn event(index: usize, record: &mut Value, rules: Rules, makes: &dyn Makes) 
     if let Some((name, id)) = known {
         properties.entry(name.to_owned()).or_insert_with(|| Value::String(id));
     }
-    if rules.import {
-        properties.insert("$import".to_owned(), Value::Bool(true));
-    }
-    properties.insert("mp_processing_time_ms".to_owned(), Value::from(now.0));
-    let event = Event {
+    Receipt { import: rules.import, at: now, host: rules.host, event_bytes }.add_to(&mut properties);
+    // Whatever joins any two users needs more than a public endpoint.
+    let may_link = name != "$merge" || rules.import;
+    let mut event = Event {
         name,
         // Ids are never cut: two of them that differ stay two.
         distinct_id,
@@ -300,8 +308,12 @@ pub fn event(index: usize, record: &mut Value, rules: Rules, makes: &dyn Makes) 
         insert_id,
         received_at: now,
         authenticated: rules.authenticated,
+        linking: may_link.then_some(rules.identity),
         properties,
     };
+    if event.claim().is_none() {
+        event.linking = None;
+    }
     Record::Good { token, item: event, changes }
 }
 

@@ -1,14 +1,22 @@
 //! Drives the real binary: a server in a directory of its own, killed with it.
 
+pub mod golden;
+pub mod mutate;
+pub mod source;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+
+pub mod raw;
 
 /// A running server with one project whose credentials are known.
 pub struct TestServer {
     child: Child,
     /// `http://127.0.0.1:PORT`
     pub base: String,
+    // Goes before the directory that it lies in.
+    disk: Option<SmallDisk>,
     dir: tempfile::TempDir,
 }
 
@@ -69,7 +77,7 @@ impl TestServer {
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(dir.path().join("sluice.toml"), settings).expect("a settings file");
         let (child, base) = spawn(dir.path());
-        Self { child, base, dir }
+        Self { child, base, disk: None, dir }
     }
 
     /// Runs a command against the server's data and returns what it printed.
@@ -89,8 +97,12 @@ impl TestServer {
 
     /// The memory that it holds now, in MiB.
     pub fn rss_mib(&self) -> f64 {
+        self.memory_mib("VmRSS:")
+    }
+
+    fn memory_mib(&self, name: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        let kib = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
         kib.expect("the system says what a process holds") / 1024.0
     }
 
@@ -108,6 +120,26 @@ impl TestServer {
     /// Starts a killed server again on the same data.
     pub fn restart(&mut self) {
         (self.child, self.base) = spawn(self.dir.path());
+    }
+
+    /// Starts an ended server again under a wall clock that [`TestServer::set_clock`] sets; other clocks run as ever.
+    pub fn restart_with_clock(&mut self) {
+        self.set_clock("+0");
+        let libraries = std::fs::read_dir("/usr/lib").expect("libraries").filter_map(Result::ok);
+        let library = libraries.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
+        let library = library.expect("libfaketime, of Debian's package `faketime`");
+        let mut command = serve(self.dir.path(), "debug");
+        command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", self.dir.path().join("clock"));
+        command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
+        (self.child, self.base) = listening(command);
+    }
+
+    /// Puts the wall clock of a server forward or back, such as `+1d` or `-3600`.
+    pub fn set_clock(&self, offset: &str) {
+        // In one step: a file that is half written is no time.
+        let path = self.dir.path().join("clock");
+        std::fs::write(path.with_extension("new"), offset).expect("a file");
+        std::fs::rename(path.with_extension("new"), path).expect("it is renamed");
     }
 
     /// Kills the server as a crash does, and starts it again on the same data.
@@ -176,17 +208,19 @@ fn spawn(dir: &std::path::Path) -> (Child, String) {
 }
 
 fn spawn_logging(dir: &std::path::Path, level: &str) -> (Child, String) {
+    listening(serve(dir, level))
+}
+
+fn serve(dir: &std::path::Path, level: &str) -> Command {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).expect("a log file");
-    let mut child = Command::new(binary())
-        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-        .arg(dir.join("data"))
-        .arg("--config")
-        .arg(dir.join("sluice.toml"))
-        .env("SLUICE_LOG", level)
-        .stdout(Stdio::piped())
-        .stderr(log)
-        .spawn()
-        .expect("the binary starts; build it with `cargo build -p server`");
+    let mut command = Command::new(binary());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(dir.join("data")).arg("--config").arg(dir.join("sluice.toml"));
+    command.env("SLUICE_LOG", level).stdout(Stdio::piped()).stderr(log);
+    command
+}
+
+fn listening(mut command: Command) -> (Child, String) {
+    let mut child = command.spawn().expect("the binary starts; build it with `cargo build -p server`");
     let mut lines = BufReader::new(child.stdout.take().expect("it was piped")).lines();
     let base =
         lines.by_ref().map_while(Result::ok).find_map(|line| line.strip_prefix("listening on ").map(str::to_owned)).expect("it listens");
@@ -382,7 +416,46 @@ pub fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// What a server of a small disk stands on; it goes away with it.
+#[derive(Debug)]
+struct SmallDisk(PathBuf);
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
 impl TestServer {
+    /// As [`TestServer::start_with`], with its data on a disk of so many MiB; `None` where the machine lets nobody mount one.
+    pub fn start_on_small_disk(mib: u32, settings: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join("sluice.toml"), settings).expect("a settings file");
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).expect("a directory");
+        let mount = ["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"];
+        if !Command::new("mount").args(mount).arg(&data).status().is_ok_and(|status| status.success()) {
+            return None;
+        }
+        let disk = Some(SmallDisk(data));
+        let (child, base) = spawn(dir.path());
+        let server = Self { child, base, disk, dir };
+        server.fill();
+        Some(server)
+    }
+
+    /// Makes the small disk larger or smaller while it is used.
+    pub fn resize_disk(&self, mib: u32) {
+        let disk = self.disk.as_ref().expect("it has a small disk");
+        let status = Command::new("mount").args(["-o", &format!("remount,size={mib}m")]).arg(&disk.0).status();
+        assert!(status.is_ok_and(|status| status.success()), "the disk is resized");
+    }
+
+    /// The most memory that it ever held, in MiB.
+    pub fn peak_mib(&self) -> f64 {
+        self.memory_mib("VmHWM:")
+    }
+
     /// Kills the server and starts it again on the same data; from now on it logs everything that it can.
     pub fn log_everything(&mut self) {
         self.kill();

@@ -349,9 +349,9 @@ fn uses(planted: &Planted) -> Vec<(&'static str, Vec<u8>)> {
         (
             "the set-up page",
             post(
-                "/setup",
-                "Content-Type: application/x-www-form-urlencoded\r\n",
-                &format!("code={url}&email=x%40example.com&password={url}"),
+                "/api/v1/setup",
+                "Content-Type: application/json\r\n",
+                &format!(r#"{{"code":{json},"email":"x@example.com","password":{json}}}"#),
             ),
         ),
         ("no HTTP at all", format!("{header_text}\r\n\r\n").into_bytes()),

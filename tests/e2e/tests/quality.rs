@@ -272,8 +272,9 @@ fn until(stream: &mut e2e::EventStream, fits: impl Fn(&Value) -> bool) -> (Vec<(
 fn live_events_are_sampled_and_their_count_is_exact() {
     let server = TestServer::start();
     let analyst = member(&server, "analyst");
-    let consumer = member(&server, "consumer");
-    let (mut all, mut some) = (analyst.stream("/projects/1/live"), consumer.stream("/projects/1/live?event=Buy&text=PRO"));
+    let mut consumer = member(&server, "consumer");
+    assert_eq!(consumer.call("GET", "/projects/1/live", None).0, 403, "events one by one are an export");
+    let (mut all, mut some) = (analyst.stream("/projects/1/live"), analyst.stream("/projects/1/live?event=Buy&text=PRO"));
     until(&mut all, |count| count["accepted"] == 0);
     until(&mut some, |count| count["accepted"] == 0);
     let batch: Vec<Value> =
@@ -291,25 +292,31 @@ fn live_events_are_sampled_and_their_count_is_exact() {
     if let Some((_, rejected)) = seen.iter().find(|(name, _)| name == "rejected") {
         assert_eq!((&rejected["reason"], &rejected["outcome"]), (&json!("time too old"), &json!("rejected")));
     }
-    let (seen, count) = until(&mut some, |count| count["accepted"] == 750);
+    let (seen, count) = until(&mut some, |count| count["accepted"] == 750 && count["rejected"] == 1);
     assert!(seen.iter().all(|(name, data)| name == "event" && data["event"] == "Buy" && data["properties"]["plan"] == "pro"), "{seen:?}");
-    assert_eq!(count["rejected"], 0, "those are for analysts");
+    assert_eq!(count["rejected"], 1, "they are counted whatever the filter");
 }
 
 #[test]
 fn a_live_stream_ends_with_the_right_to_it() {
     let mut server = TestServer::start();
     let mut analyst = member(&server, "analyst");
-    let consumer = member(&server, "consumer");
-    let (mut of_session, mut of_member) = (analyst.stream("/projects/1/live"), consumer.stream("/projects/1/live"));
+    let (leaving, lowered) = (member(&server, "admin"), Browser::signed_in(&server, "analyst@example.com", PASSWORD));
+    let (mut of_session, mut of_member) = (analyst.stream("/projects/1/live"), leaving.stream("/projects/1/live"));
+    let mut of_lowered = lowered.stream("/projects/1/live");
     let mut owners = Browser::signed_in(&server, OWNER, PASSWORD).stream("/projects/1/live");
-    for stream in [&mut of_session, &mut of_member, &mut owners] {
+    for stream in [&mut of_session, &mut of_member, &mut of_lowered, &mut owners] {
         until(stream, |count| count["accepted"] == 0);
     }
     analyst.call("DELETE", "/session", Some(&json!({})));
-    server.cli(&["member", "remove", "--project", "1", "--email", "consumer@example.com", "--as", OWNER], "");
+    server.cli(&["member", "remove", "--project", "1", "--email", "admin@example.com", "--as", OWNER], "");
     let since = Instant::now();
     assert!(of_session.next().is_none() && of_member.next().is_none(), "nothing more comes");
+    let role = ["member", "role", "--project", "1", "--email", "analyst@example.com", "--role", "consumer", "--as", OWNER];
+    server.cli(&role, "");
+    while let Some((name, _)) = of_lowered.next() {
+        assert_eq!(name, "count", "nothing came in");
+    }
     assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
     assert_eq!(track(&server, &json!([event("After", json!({}))])), "1");
     let (seen, _) = until(&mut owners, |count| count["accepted"] == 1);

@@ -34,15 +34,15 @@ fn of_a_hundred_first_accounts_exactly_one_is_made_and_it_needs_the_code() {
         }
     }
     let ask = |code: &str, email: &str| {
-        let form = format!("code={code}&email={email}&password=correct+horse");
-        let mut response = agent().post(format!("{base}/setup")).content_type("application/x-www-form-urlencoded").send(&form).unwrap();
+        let body = format!(r#"{{"code":"{code}","email":"{email}","password":"correct horse"}}"#);
+        let mut response = agent().post(format!("{base}/api/v1/setup")).content_type("application/json").send(&body).unwrap();
         (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
     };
     for wrong in
         ["", "WRONG-CODE", &code[1..], &format!("{code}A"), &code.replacen(&code[..1], if code.starts_with('A') { "B" } else { "A" }, 1)]
     {
         let (status, body) = ask(wrong, "thief@example.com");
-        assert!(status == 400 && !body.contains("The account is made"), "`{wrong}`: {body}");
+        assert!(status >= 400 && status < 500, "`{wrong}`: {body}");
     }
     let gate = Barrier::new(100);
     let outcomes: Vec<(u16, String)> = std::thread::scope(|scope| {
@@ -51,17 +51,20 @@ fn of_a_hundred_first_accounts_exactly_one_is_made_and_it_needs_the_code() {
             scope.spawn(move || {
                 gate.wait();
                 // Some come without the code.
-                ask(if number % 10 == 0 { "WRONG-CODE" } else { code }, &format!("p{number}%40example.com"))
+                ask(if number % 10 == 0 { "WRONG-CODE" } else { code }, &format!("p{number}@example.com"))
             })
         };
         let threads: Vec<_> = (0..100).map(come).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    let won: Vec<usize> = (0..100).filter(|number| outcomes[*number].1.contains("The account is made")).collect();
+    let won: Vec<usize> = (0..100).filter(|number| outcomes[*number].0 == 200).collect();
     assert_eq!(won.len(), 1, "{won:?} won");
     assert_ne!(won[0] % 10, 0, "without the code nobody wins");
-    assert!(outcomes.iter().enumerate().all(|(number, (status, _))| (*status == 200) == (number == won[0]) && *status < 500));
-    // It is over for the code and for the page.
-    assert_eq!(ask(&code, "late%40example.com").0, 410);
-    assert_eq!(agent().get(format!("{base}/setup")).call().unwrap().status().as_u16(), 410);
+    // Whoever waits for a place behind too many others is asked to come back.
+    let fits = |number: usize, status: u16| (status == 200) == (number == won[0]) && (status < 500 || status == 503);
+    assert!(outcomes.iter().enumerate().all(|(number, (status, _))| fits(number, *status)));
+    // It is over for the code, and the page says so.
+    assert_eq!(ask(&code, "late@example.com").0, 404);
+    let instance = agent().get(format!("{base}/api/v1/instance")).call().unwrap().body_mut().read_to_string().unwrap();
+    assert!(instance.contains(r#""needs_setup":false"#), "{instance}");
 }

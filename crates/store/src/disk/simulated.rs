@@ -1,16 +1,20 @@
-//! A disk in memory that can lose power at any operation, for tests.
+//! A disk in memory that can lose power at any operation, fail at any of them, and run full, for tests.
 //!
 //! It is harsher than any real disk: at a crash every unsynced page of 4 KiB is dropped, kept or torn, and every unsynced
-//! directory entry is kept or lost, each for itself, as the seed says.
+//! directory entry is kept or lost, each for itself, as the seed says. What a failed sync left unsynced no later sync makes durable, although
+//! reads show it until the crash: so do operating systems.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Disk, DiskFile};
 
-const PAGE_BYTES: usize = 4096;
+mod content;
+
+use content::{Chance, Content};
 
 /// A disk in memory; its clones are the same disk.
 ///
@@ -22,6 +26,17 @@ pub struct SimulatedDisk {
     state: Arc<Mutex<State>>,
 }
 
+/// How an operation fails while the power is on. It reports an error in each case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing of it was done.
+    Refused,
+    /// Half of the bytes were written or synced; what has no bytes was not done.
+    Half,
+    /// All of it was done.
+    Done,
+}
+
 #[derive(Default)]
 struct State {
     files: HashMap<u64, Content>,
@@ -29,16 +44,20 @@ struct State {
     dirs: BTreeMap<PathBuf, Dir>,
     operations: u64,
     cut_at: Option<u64>,
+    faults: Option<(Range<u64>, Fault)>,
+    bytes_max: Option<u64>,
     fail_syncs: bool,
     // Handles of an earlier life write nowhere.
     life: u64,
 }
 
-/// What a file holds for its reader, and what of it is on the platter.
-#[derive(Default, Clone)]
-struct Content {
-    seen: Vec<u8>,
-    synced: Vec<u8>,
+/// What is to become of an operation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Fine,
+    /// The power goes.
+    Last,
+    Fails(Fault),
 }
 
 /// The entries of a directory on the platter, and the changes since.
@@ -96,6 +115,21 @@ impl SimulatedDisk {
         self.lock().is_cut()
     }
 
+    /// Makes operations fail with the power on: those of these indexes, counted as [`SimulatedDisk::operations`] counts.
+    pub fn fail(&self, operations: Range<u64>, fault: Fault) {
+        self.lock().faults = Some((operations, fault));
+    }
+
+    /// Makes the disk so large that its files hold so many bytes, or boundless again.
+    pub fn set_bytes_max(&self, bytes_max: Option<u64>) {
+        self.lock().bytes_max = bytes_max;
+    }
+
+    /// How many bytes all files hold.
+    pub fn bytes(&self) -> u64 {
+        self.lock().bytes()
+    }
+
     /// Makes every sync of a file fail from now on, with the power on.
     pub fn fail_syncs(&self, fail: bool) {
         self.lock().fail_syncs = fail;
@@ -114,6 +148,8 @@ impl SimulatedDisk {
             dirs: dirs.collect(),
             operations: state.operations,
             cut_at: state.cut_at,
+            faults: state.faults.clone(),
+            bytes_max: state.bytes_max,
             fail_syncs: state.fail_syncs,
             life: state.life,
         };
@@ -130,6 +166,7 @@ impl SimulatedDisk {
         let mood = chance.below(16);
         state.life += 1;
         state.cut_at = None;
+        state.faults = None;
         state.fail_syncs = false;
         for dir in state.dirs.values_mut() {
             for change in std::mem::take(&mut dir.pending) {
@@ -169,65 +206,30 @@ impl SimulatedDisk {
     }
 }
 
-impl Content {
-    fn survive(&mut self, mood: u64, chance: &mut Chance) {
-        if self.seen == self.synced {
-            return;
-        }
-        if mood == 0 {
-            self.synced = self.seen.clone();
-            return;
-        }
-        if mood == 1 {
-            self.seen = self.synced.clone();
-            return;
-        }
-        // The length is one thing on the platter: old, new, or, while a file grows, anything between.
-        let (old_len, new_len) = (self.synced.len(), self.seen.len());
-        let len = match chance.below(3) {
-            0 => old_len,
-            1 => new_len,
-            _ => old_len.min(new_len) + chance.below(old_len.abs_diff(new_len) as u64 + 1) as usize,
-        };
-        let mut bytes = vec![0; len];
-        for start in (0..len).step_by(PAGE_BYTES) {
-            let end = (start + PAGE_BYTES).min(len);
-            let old = page(&self.synced, start, end);
-            let new = page(&self.seen, start, end);
-            let torn_at = match chance.below(4) {
-                _ if old == new => end,
-                0 => start,
-                1 | 2 => end,
-                _ => start + chance.below((end - start) as u64 + 1) as usize,
-            };
-            for (at, byte) in bytes[start..end].iter_mut().enumerate() {
-                let source = if start + at < torn_at { new } else { old };
-                // A byte that neither holds reads as zero: a hole.
-                *byte = source.get(at).copied().unwrap_or(0);
-            }
-        }
-        self.seen = bytes.clone();
-        self.synced = bytes;
-    }
-}
-
-fn page(bytes: &[u8], start: usize, end: usize) -> &[u8] {
-    &bytes[start.min(bytes.len())..end.min(bytes.len())]
-}
-
 impl State {
     fn is_cut(&self) -> bool {
         self.cut_at.is_some_and(|cut_at| self.operations > cut_at)
     }
 
-    /// Counts an operation; true where it is the one at which the power goes.
-    fn begin(&mut self) -> io::Result<bool> {
+    fn bytes(&self) -> u64 {
+        // What has no name any more takes no room.
+        let named = self.dirs.values().flat_map(|dir| dir.seen.values());
+        named.filter_map(|file| self.files.get(file)).map(|content| content.seen.len() as u64).sum()
+    }
+
+    /// Counts an operation and says what becomes of it.
+    fn begin(&mut self) -> io::Result<Fate> {
         if self.is_cut() {
             return Err(no_power());
         }
-        let is_last = self.cut_at == Some(self.operations);
+        let operation = self.operations;
         self.operations += 1;
-        Ok(is_last)
+        let fault = self.faults.as_ref().filter(|(operations, _)| operations.contains(&operation)).map(|(_, fault)| *fault);
+        Ok(match fault {
+            _ if self.cut_at == Some(operation) => Fate::Last,
+            Some(fault) => Fate::Fails(fault),
+            None => Fate::Fine,
+        })
     }
 
     fn reading(&self) -> io::Result<()> {
@@ -266,15 +268,35 @@ fn no_power() -> io::Error {
     io::Error::other("the simulated disk has no power")
 }
 
-fn finish<T>(is_last: bool, value: T) -> io::Result<T> {
-    if is_last { Err(no_power()) } else { Ok(value) }
+fn fault() -> io::Error {
+    io::Error::other("the simulated disk fails")
+}
+
+impl Fate {
+    /// Whether it is done, of an operation without bytes.
+    fn is_done(self) -> io::Result<()> {
+        match self {
+            Self::Fails(Fault::Refused | Fault::Half) => Err(fault()),
+            Self::Fine | Self::Last | Self::Fails(Fault::Done) => Ok(()),
+        }
+    }
+
+    /// What an operation reports that was done.
+    fn report<T>(self, value: T) -> io::Result<T> {
+        match self {
+            Self::Fine => Ok(value),
+            Self::Last => Err(no_power()),
+            Self::Fails(_) => Err(fault()),
+        }
+    }
 }
 
 impl Disk for SimulatedDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.lock();
         let (dir, name) = split(path)?;
-        let is_last = state.begin()?;
+        let fate = state.begin()?;
+        fate.is_done()?;
         let file = match state.find(path) {
             Ok(file) => file,
             Err(_) => {
@@ -287,7 +309,7 @@ impl Disk for SimulatedDisk {
         };
         state.files.entry(file).or_default().seen.clear();
         let life = state.life;
-        finish(is_last, Box::new(SimulatedFile { disk: self.clone(), file, life }))
+        fate.report(Box::new(SimulatedFile { disk: self.clone(), file, life }))
     }
 
     fn open_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
@@ -328,19 +350,21 @@ impl Disk for SimulatedDisk {
         if dir != to_dir {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         }
-        let is_last = state.begin()?;
+        let fate = state.begin()?;
+        fate.is_done()?;
         let file = state.find(from)?;
         state.change(dir, Change::Rename { from: from_name, to: to_name, file })?;
-        finish(is_last, ())
+        fate.report(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock();
         let (dir, name) = split(path)?;
-        let is_last = state.begin()?;
+        let fate = state.begin()?;
+        fate.is_done()?;
         state.find(path)?;
         state.change(dir, Change::Remove(name))?;
-        finish(is_last, ())
+        fate.report(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -359,30 +383,38 @@ impl Disk for SimulatedDisk {
         if state.dirs.contains_key(dir) {
             return state.reading();
         }
-        let is_last = state.begin()?;
-        if !is_last {
+        let fate = state.begin()?;
+        fate.is_done()?;
+        if fate != Fate::Last {
             for dir in dir.ancestors() {
                 state.dirs.entry(dir.to_owned()).or_default();
             }
         }
-        finish(is_last, ())
+        fate.report(())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        let is_last = state.begin()?;
+        let fate = state.begin()?;
+        fate.is_done()?;
         let dir = state.dir(dir)?;
-        if !is_last {
+        if fate != Fate::Last {
             dir.synced = dir.seen.clone();
             dir.pending.clear();
         }
-        finish(is_last, ())
+        fate.report(())
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         let state = self.lock();
         state.reading()?;
         Ok(state.dirs.contains_key(path) || state.find(path).is_ok())
+    }
+
+    fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
+        let state = self.lock();
+        state.reading()?;
+        Ok(state.bytes_max.unwrap_or(u64::MAX).saturating_sub(state.bytes()))
     }
 }
 
@@ -398,9 +430,19 @@ impl DiskFile for SimulatedFile {
         if state.life != self.life {
             return Err(no_power());
         }
-        let is_last = state.begin()?;
-        state.files.get_mut(&self.file).ok_or_else(not_found)?.seen.extend_from_slice(bytes);
-        finish(is_last, ())
+        let fate = state.begin()?;
+        let room = usize::try_from(state.bytes_max.unwrap_or(u64::MAX).saturating_sub(state.bytes())).unwrap_or(usize::MAX);
+        let done = match fate {
+            Fate::Fails(Fault::Refused) => 0,
+            Fate::Fails(Fault::Half) => bytes.len() / 2,
+            _ => bytes.len(),
+        };
+        let written = &bytes[..done.min(room)];
+        state.files.get_mut(&self.file).ok_or_else(not_found)?.seen.extend_from_slice(written);
+        if written.len() < done {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        fate.report(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -408,31 +450,19 @@ impl DiskFile for SimulatedFile {
         if state.life != self.life {
             return Err(no_power());
         }
-        let is_last = state.begin()?;
+        let mut fate = state.begin()?;
         if state.fail_syncs {
-            return Err(io::Error::other("the simulated disk cannot sync"));
+            fate = Fate::Fails(Fault::Refused);
         }
-        if !is_last {
-            let content = state.files.get_mut(&self.file).ok_or_else(not_found)?;
-            content.synced = content.seen.clone();
+        let content = state.files.get_mut(&self.file).ok_or_else(not_found)?;
+        match fate {
+            Fate::Fine | Fate::Fails(Fault::Done) => content.sync(content.seen.len()),
+            Fate::Fails(Fault::Half) => content.sync((content.synced.len() + content.seen.len()) / 2),
+            Fate::Fails(Fault::Refused) | Fate::Last => {}
         }
-        finish(is_last, ())
-    }
-}
-
-/// A small generator of even chances (splitmix64), so that a seed names a survival for ever.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        if matches!(fate, Fate::Fails(Fault::Half | Fault::Refused)) {
+            content.forget();
+        }
+        fate.report(())
     }
 }

@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use model::Timestamp;
 use wire::params::Params;
-use wire::signature;
+use wire::signature::{self, Names};
 
-use crate::{Process, SECRET, Stop, ask, load, now_seconds, setting};
+use crate::{Process, SECRET, Stop, ask, create_project, load, now_seconds, serve_with, setting};
 
 /// Prints every table of this file. The resets come last: the project has another secret then.
 pub(crate) fn measure(runtime: &tokio::runtime::Runtime, server: &Process, data: &std::path::Path, api_key: &str) {
     signatures();
     requests(runtime, server, api_key);
+    check(runtime, server, api_key);
     resets(runtime, server, data);
 }
 
@@ -32,10 +33,11 @@ fn signatures() {
         let url = signature::sign_url(&format!("?{query}"), "key", SECRET, now_seconds() as i64 + 600);
         let params = Params::parse(&url, None);
         let now = Timestamp(now_seconds() as i64 * 1000);
+        let names = Names::new(names);
         let (since, mut checks) = (Instant::now(), 0_u32);
         while since.elapsed() < Duration::from_secs(setting("BENCH_SECONDS", 5)) {
             for _ in 0..100 {
-                signature::check(std::hint::black_box(&params), names, SECRET, now, Some(86_400_000)).expect("it is right");
+                signature::check(std::hint::black_box(&params), &names, SECRET, now, Some(86_400_000)).expect("it is right");
             }
             checks += 100;
         }
@@ -78,6 +80,59 @@ fn requests(runtime: &tokio::runtime::Runtime, server: &Process, api_key: &str) 
             let ratio = per_second / *without.get_or_insert(per_second);
             println!("{name:<52} {per_second:>12.0} {ratio:>8.2} {:>9.2} {:>9.2}", asked.percentile(0.5), asked.percentile(0.99));
         }
+    }
+}
+
+/// Requests that do nothing at this server and at one that checks no signature, in turns: what the check costs of a request.
+fn check(runtime: &tokio::runtime::Runtime, server: &Process, api_key: &str) {
+    let Ok(unchecked) = std::env::var("SLUICE_UNCHECKED_BIN") else {
+        println!("\nno server without the check of signatures (SLUICE_UNCHECKED_BIN): its cost is not measured");
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data = dir.path().join("data");
+    let other = serve_with(std::path::Path::new(&unchecked), &data);
+    let other_key = create_project(&data);
+    let filter = wire::params::encode(r#"properties["plan"] == "pro" and properties["amount"] > 50"#);
+    println!("\n{:<52} {:>12} {:>12} {:>8}", "signed requests that do nothing, in turns", "requests/s", "no check", "ratio");
+    for (name, query) in [
+        ("short", "type=general&limit=5".to_owned()),
+        (
+            "long, with a filter",
+            format!(
+                "event=Purchase&from_date=2026-01-01&to_date=2026-01-31&unit=day&type=unique&on=properties%5B%22country%22%5D&where={filter}"
+            ),
+        ),
+    ] {
+        // The one refuses a forged signature, the other does not look at it.
+        let is_refused = |port: u16, key: &str| {
+            let path = format!("/api/2.0/nothing?{query}&api_key={key}&expire={}&sig={}", now_seconds() + 3600, "0".repeat(32));
+            e2e::get(&format!("http://127.0.0.1:{port}{path}"), None).1.contains("Invalid API signature")
+        };
+        assert!(is_refused(server.port, api_key) && !is_refused(other.port, &other_key));
+        let request = |key: &str| {
+            let url = signature::sign_url(&format!("/api/2.0/nothing?{query}"), key, SECRET, now_seconds() as i64 + 3600);
+            format!("GET {url} HTTP/1.1\r\nHost: bench\r\n\r\n")
+        };
+        let measured = |port, key: &str, seconds: f64| {
+            let request = request(key);
+            let stop = Stop::After(Duration::from_secs_f64(seconds));
+            runtime.block_on(ask(port, stop, "HTTP/1.1 400 ", move || Some((request.clone(), 1)))).events_per_second()
+        };
+        let mut rounds: Vec<(f64, f64)> = Vec::new();
+        for round in 0..=2 * setting("BENCH_SECONDS", 5) {
+            let pair = (measured(server.port, api_key, 0.5), measured(other.port, &other_key, 0.5));
+            // The first one warms up.
+            rounds.extend((round > 0).then_some(pair));
+        }
+        let median = |mut numbers: Vec<f64>| {
+            numbers.sort_by(f64::total_cmp);
+            numbers[numbers.len() / 2]
+        };
+        let own = median(rounds.iter().map(|(own, _)| *own).collect());
+        let without = median(rounds.iter().map(|(_, without)| *without).collect());
+        let ratio = median(rounds.iter().map(|(own, without)| own / without).collect());
+        println!("{name:<52} {own:>12.0} {without:>12.0} {ratio:>8.2}");
     }
 }
 

@@ -1,9 +1,12 @@
 //! `make bench`: what the server takes, holds and answers, beside a bare server on the same stack in the same run.
 //!
 //! The bare server reads a body, discards it and answers `1`; it shows what HTTP alone costs on this machine with the load beside it.
-//! `BENCH_SECONDS` (5) per row, `BENCH_EVENTS` (10,000,000) stored events, `BENCH_CONNECTIONS` (64), `BENCH_RESETS` (200).
+//! `BENCH_SECONDS` (5) per row, `BENCH_EVENTS` (10,000,000) stored events, `BENCH_CONNECTIONS` (64), `BENCH_RESETS` (200),
+//! `BENCH_REFUSALS` (10,000) and `BENCH_SIGN_INS` (100) timed refusals of a kind.
 
 mod credentials;
+mod identity;
+mod oracles;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -58,6 +61,8 @@ fn main() {
         );
     }
     println!("\nmemory: {idle:.0} MiB idle, {most:.0} MiB under that load");
+    identity::measure(&runtime, &server);
+    oracles::measure(&server, &data, &api_key);
     credentials::measure(&runtime, &server, &data, &api_key);
     drop(server);
     std::fs::remove_dir_all(&data).expect("it is removed");
@@ -213,7 +218,11 @@ impl Drop for Process {
 }
 
 fn serve(data: &std::path::Path) -> Process {
-    Process::start(Command::new(e2e::binary()).args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data))
+    serve_with(&e2e::binary(), data)
+}
+
+fn serve_with(binary: &std::path::Path, data: &std::path::Path) -> Process {
+    Process::start(Command::new(binary).args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data))
 }
 
 /// Returns the API key.

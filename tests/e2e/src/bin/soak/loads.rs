@@ -11,10 +11,13 @@ use crate::{OTHER_TOKEN, OWNER, QUOTA, every, percentile, sorted, taken};
 
 type Load = fn(&TestServer, &AtomicBool) -> String;
 
+/// A project that sends ten times what it may.
+pub(crate) const NEIGHBOUR: &str = "another project's token at ten times its quota";
+
 /// Every load with its name, in the order in which they run.
 pub(crate) const ALL: [(&str, Load); 4] = [
     ("resets of another project's credentials", resets),
-    ("another project's token at ten times its quota", flood),
+    (NEIGHBOUR, flood),
     ("8 guessers of passwords", guessers),
     ("500 slow sockets", slow_sockets),
 ];

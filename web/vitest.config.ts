@@ -1,0 +1,4 @@
+// Unit tests: what needs no browser.
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({ test: { include: ['src/**/*.test.ts'], environment: 'node' } });
