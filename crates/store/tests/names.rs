@@ -63,6 +63,7 @@ fn event(name: u8, at: i64, properties: Properties) -> Event {
         // Every second one is a duplicate: it is stored, and counts.
         insert_id: (at / 2).to_string(),
         received_at: Timestamp(at),
+        linking: None,
         authenticated: false,
         properties,
     }
@@ -77,7 +78,7 @@ fn update(op: u8, at: i64, properties: Properties) -> ProfileUpdate {
     };
     let (time, received_at) = (Timestamp(at), Timestamp(at));
     let key = ProfileKey::User("u".to_owned());
-    ProfileUpdate { key, op, time, received_at, ignore_time: false, dedup_id: None, authenticated: true }
+    ProfileUpdate { key, op, time, received_at, ignore_time: false, dedup_id: None, authenticated: true, ignore_alias: false }
 }
 
 fn note(model: &mut Model, kind: NameKind, name: &str, types: ValueTypes, at: i64) {
