@@ -6,6 +6,7 @@ use model::network::Networks;
 use model::{AccessRight, AccountId, ProjectId, Role, Timestamp};
 
 use crate::identity;
+use crate::lexicon::{self, Dropped};
 use crate::projects::{self, Project};
 use crate::secret::scannable_in;
 use crate::{Metastore, Result, Secret, sha256};
@@ -152,6 +153,8 @@ pub struct CredentialTable {
     pub bearer_tokens: HashMap<[u8; 32], BearerEntry>,
     /// What an account is in a project.
     pub members: HashMap<(AccountId, ProjectId), Role>,
+    /// Names that a project does not store.
+    pub dropped: HashMap<ProjectId, Dropped>,
 }
 
 /// A project's identity secret.
@@ -263,6 +266,7 @@ impl Metastore {
         let mut table = CredentialTable::default();
         let epoch: i64 = read.query_row("SELECT value FROM instance WHERE name = 'epoch'", [], |row| row.get(0))?;
         table.epoch = epoch as u64;
+        table.dropped = lexicon::dropped(&read)?;
         {
             let mut found = read.prepare(&format!("SELECT {} FROM projects", projects::COLUMNS))?;
             for project in found.query_map([], projects::from_row)? {

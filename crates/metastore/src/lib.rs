@@ -16,9 +16,11 @@ mod invitations;
 mod jobs;
 mod keys;
 mod ledger;
+mod lexicon;
 mod lookup_tables;
 mod members;
 mod projects;
+mod rejections;
 mod second_factor;
 mod secret;
 mod segments;
@@ -49,11 +51,13 @@ pub use group_keys::{GROUP_KEYS_MAX, GroupKey, NewGroupKey};
 pub use invitations::{Invitation, InvitationCodes, Invited};
 pub use jobs::{Job, JobPart, JobState, PartState};
 pub use keys::{KeyPair, KeyRow, NewKey, SecretForm};
+pub use lexicon::{Dropped, EVENT_NAMES_MAX, LexiconChange, LexiconEntry, PROPERTY_NAMES_MAX, SeenName};
 pub use lookup_tables::{
     LOOKUP_ROWS_MAX, LOOKUP_TABLES_MAX, LookupContent, LookupProperty, LookupTableChange, LookupTableRow, NewLookupTable, ReplacedBy,
 };
 pub use members::{Member, Transfer};
 pub use projects::{NewProject, Project, ProjectChange, SignatureLifetime, TokenOptions, WeekStart};
+pub use rejections::{OTHER_TOKENS, REJECTION_DAYS_MAX, REJECTION_SAMPLES_MAX, RejectionCount, RejectionSample, UnknownToken};
 pub use second_factor::NewTotp;
 pub use secret::{Secret, has_valid_checksum, is_weak, sha256};
 pub use segments::{NewSegment, Segment, SegmentChange, SegmentKind};
@@ -70,6 +74,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003-people.sql"),
     include_str!("migrations/0004-identity.sql"),
     include_str!("migrations/0005-groups.sql"),
+    include_str!("migrations/0007-lexicon.sql"),
     include_str!("migrations/0008-jobs.sql"),
     include_str!("migrations/0009-limits.sql"),
 ];

@@ -3,6 +3,7 @@
 use model::ProjectId;
 use rusqlite::Row;
 
+use crate::lexicon::{self, SeenName};
 use crate::{Metastore, Result};
 
 /// What a segment holds.
@@ -75,6 +76,8 @@ pub struct SegmentChange {
     pub superseded: Vec<(i64, Option<String>)>,
     /// Partition and sequence number that everything up to is sealed.
     pub sealed_through: Option<(i64, i64)>,
+    /// What was seen in the rows that are sealed with it.
+    pub seen: Vec<SeenName>,
 }
 
 const COLUMNS: &str = "id, project_id, kind, level, sort_order, time_min_ms, time_max_ms, user_min, user_max, rows, bytes,
@@ -156,6 +159,7 @@ impl Metastore {
                 (partition, seq),
             )?;
         }
+        lexicon::add(&transaction, &change.seen)?;
         transaction.commit()?;
         Ok(ids)
     }

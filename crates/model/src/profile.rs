@@ -2,6 +2,7 @@
 
 use indexmap::IndexMap;
 
+use crate::lexicon::ValueTypes;
 use crate::time::{DAY_MS, Timestamp};
 use crate::value::{Properties, Value};
 
@@ -78,6 +79,18 @@ impl ProfileOp {
             | Self::Merge(properties) => Some(properties),
             Self::Unset(_) | Self::Delete | Self::Restore(_) => None,
         }
+    }
+
+    /// The properties that it writes, each with the type that it then has; what only takes away writes none.
+    pub fn written(&self) -> impl Iterator<Item = (&String, ValueTypes)> {
+        let (properties, becomes) = match self {
+            Self::Set(properties) | Self::SetOnce(properties) => (Some(properties), None),
+            Self::Add(properties) => (Some(properties), Some(ValueTypes::NUMBER)),
+            Self::Append(properties) | Self::Union(properties) => (Some(properties), Some(ValueTypes::LIST)),
+            Self::Merge(properties) => (Some(properties), Some(ValueTypes::OBJECT)),
+            Self::Remove(_) | Self::Unset(_) | Self::Delete | Self::Restore(_) => (None, None),
+        };
+        properties.into_iter().flatten().map(move |(name, value)| (name, becomes.unwrap_or_else(|| ValueTypes::of(value))))
     }
 
     /// Whether it is there to take away what others wrote: `$delete`, `$unset`, `$remove` and the undocumented `$merge`. A project may ask

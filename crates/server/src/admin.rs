@@ -21,6 +21,7 @@ use crate::commands::{
     ServiceAccount, Ticket, Transfer,
 };
 use crate::jobs::view::JobView;
+use crate::rejections::Unknown;
 use crate::views::{self, DONE, KeyPair, shown_as as shown};
 use crate::{backup, clock, jobs, routes, tables};
 
@@ -115,11 +116,11 @@ fn form(classic: bool) -> SecretForm {
 }
 
 /// A command at work.
-struct Work<'a> {
-    metastore: &'a Metastore,
-    now: Timestamp,
+pub(crate) struct Work<'a> {
+    pub(crate) metastore: &'a Metastore,
+    pub(crate) now: Timestamp,
     /// The running server, where one runs: links lead to it, and it sends mail.
-    app: Option<&'a App>,
+    pub(crate) app: Option<&'a App>,
 }
 
 impl Work<'_> {
@@ -138,7 +139,7 @@ impl Work<'_> {
     }
 
     /// A project that there is. An account that is named must be one.
-    fn listed(&self, on: &On) -> Result<ProjectId, MetaError> {
+    pub(crate) fn listed(&self, on: &On) -> Result<ProjectId, MetaError> {
         let (project, _) = self.on(on)?;
         self.metastore.project(project)?.map(|project| project.id).ok_or(MetaError::Unknown("project"))
     }
@@ -154,7 +155,7 @@ impl Work<'_> {
     }
 
     /// Who acts on which project.
-    fn on(&self, on: &On) -> Result<(ProjectId, By), MetaError> {
+    pub(crate) fn on(&self, on: &On) -> Result<(ProjectId, By), MetaError> {
         Ok((ProjectId(on.project), self.by(on.account.as_deref())?))
     }
 
@@ -195,6 +196,13 @@ impl Work<'_> {
                 AuditCheck::Broken(id) => Err(MetaError::Invalid(format!("the audit log was changed: row {id} does not fit"))),
                 AuditCheck::Cut(id) => Err(MetaError::Invalid(format!("the audit log was cut or rewritten: row {id} is gone or another"))),
             },
+            Command::Rejected(command) => self.rejected(command),
+            Command::UnknownTokens { clear: true } => {
+                self.metastore.clear_unknown_tokens(&self.console())?;
+                shown(DONE)
+            }
+            Command::UnknownTokens { clear: false } => shown(Unknown::all(self.metastore)?),
+            Command::Lexicon(command) => self.lexicon(command),
             Command::Kek(Kek::Rotate) => Ok(json!({ "data_keys": self.metastore.rotate_wrapping_key(&self.console())? })),
             Command::Profiles(_) => Err(MetaError::Invalid("profiles are restored on a running server: start it first".to_owned())),
             Command::Backup { .. } => Err(MetaError::Invalid("a backup needs the data directory".to_owned())),
@@ -593,10 +601,10 @@ fn answer(dir: &Path, app: &App, line: &str) -> Value {
     match &command {
         Command::Status => {
             let stats = app.store.stats();
-            let unknown = app.counts.unknown_tokens.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
             return json!({ "ok": { "running": true, "tail_rows": stats.tail_rows, "segments": stats.segments, "segment_rows": stats.segment_rows,
                 "segment_bytes": stats.segment_bytes, "disk_free_bytes": stats.disk_free_bytes,
-                "refuses_writes": app.store.refusal().map(|error| error.to_string()), "unknown_tokens": unknown } });
+                "refuses_writes": app.store.refusal().map(|error| error.to_string()),
+                "unknown_token_records": app.rejections.unknown_total() } });
         }
         Command::Backup { file } => {
             return written(backup::write(dir, &app.metastore, Some(&app.store), file))
@@ -627,7 +635,7 @@ fn answer(dir: &Path, app: &App, line: &str) -> Value {
             return replaced.map_or_else(refused, |value| json!({ "ok": value }));
         }
         // What was counted until now belongs to the answer.
-        Command::Credentials(_) | Command::Ticket(_) => {
+        Command::Credentials(_) | Command::Ticket(_) | Command::Rejected(_) | Command::UnknownTokens { .. } => {
             if let Err(error) = app.callers.write(app) {
                 return refused(error.to_string());
             }

@@ -6,9 +6,12 @@ pub(crate) mod error;
 pub(crate) mod instance;
 pub(crate) mod jobs;
 pub(crate) mod keys;
+pub(crate) mod lexicon;
+pub(crate) mod live;
 pub(crate) mod members;
 pub(crate) mod openapi;
 pub(crate) mod projects;
+pub(crate) mod rejections;
 pub(crate) mod session;
 pub(crate) mod tables;
 pub(crate) mod tickets;
@@ -24,7 +27,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
-use metastore::{Actor, By, Session};
+use metastore::{Actor, By, Credential, Session};
 use model::{AccountId, ProjectId, Role, Timestamp};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
@@ -68,7 +71,7 @@ pub(crate) struct Needs {
 /// What does the work of an operation.
 pub(crate) type Handler<Q, A> = fn(&Call, Q) -> Result<A, ApiError>;
 
-type Run = Arc<dyn Fn(&Call, Sent) -> Result<Vec<u8>, ApiError> + Send + Sync>;
+type Run = Arc<dyn Fn(&Call, Sent) -> Result<Body, ApiError> + Send + Sync>;
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 /// An operation of the management API.
@@ -85,8 +88,14 @@ pub(crate) struct Operation {
     pub summary: &'static str,
     pub request: SchemaOf,
     pub response: SchemaOf,
+    /// What the answer is: JSON, or a stream of events.
+    pub content_type: &'static str,
     run: Run,
 }
+
+const JSON: &str = "application/json";
+/// Server-sent events.
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 
 impl Operation {
     /// Puts a handler under its method, path and policy. For GET the request's fields come in the query, else as a JSON body.
@@ -104,10 +113,21 @@ impl Operation {
     {
         let run = Arc::new(move |call: &Call, sent: Sent| {
             let answer = run(call, sent.read::<Q>()?)?;
-            serde_json::to_vec(&answer).map_err(|error| ApiError::internal(error.to_string()))
+            serde_json::to_vec(&answer).map(Body::from).map_err(|error| ApiError::internal(error.to_string()))
         });
         let (request, response): (SchemaOf, SchemaOf) = (|all| all.subschema_for::<Q>(), |all| all.subschema_for::<A>());
-        Self { method, path, who, needs: Needs::default(), id, summary, request, response, run }
+        Self { method, path, who, needs: Needs::default(), id, summary, request, response, content_type: JSON, run }
+    }
+
+    /// An operation whose answer goes on: it is read by GET, and holds no place among those that run.
+    pub(crate) fn stream<Q>(path: &'static str, who: Who, id: &'static str, run: Handler<Q, Body>, summary: &'static str) -> Self
+    where
+        Q: DeserializeOwned + JsonSchema + 'static,
+    {
+        let run = Arc::new(move |call: &Call, sent: Sent| run(call, sent.read::<Q>()?));
+        let (request, response): (SchemaOf, SchemaOf) = (|all| all.subschema_for::<Q>(), |all| all.subschema_for::<String>());
+        let (method, needs) = (Method::GET, Needs::default());
+        Self { method, path, who, needs, id, summary, request, response, content_type: EVENT_STREAM, run }
     }
 
     /// The same for whoever proved within five minutes who it is.
@@ -190,6 +210,8 @@ pub(crate) struct Call {
     pub now: Timestamp,
     pub client: Client,
     session: Option<Session>,
+    /// SHA-256 of the bearer token, where the call came with one.
+    bearer: Option<[u8; 32]>,
     role: Option<Role>,
     path: HashMap<String, String>,
     /// The token of the session's cookie, and of the device's.
@@ -212,6 +234,15 @@ impl Call {
     /// The project in the path.
     pub(crate) fn project(&self) -> Result<ProjectId, ApiError> {
         self.id("project").map(ProjectId)
+    }
+
+    /// What opened the project, to be asked again while an answer goes on.
+    pub(crate) fn right(&self) -> Result<crate::live::Right, ApiError> {
+        let credential = match self.bearer {
+            Some(hash) => Credential::Bearer(hash),
+            None => Credential::Member(self.account()?),
+        };
+        Ok(crate::live::Right { credential, session: self.session.as_ref().map(|session| session.id), project: self.project()? })
     }
 
     /// What the caller is in the project.
@@ -306,18 +337,20 @@ impl Drop for Waits<'_> {
 /// How a caller showed who it is.
 struct Caller {
     session: Option<Session>,
+    bearer: Option<[u8; 32]>,
     account: Option<AccountId>,
 }
 
 /// Finds who calls: by a bearer token, else by the session's cookie. A bearer token that does not hold is never less than a refusal.
 fn caller(app: &App, headers: &HeaderMap, session_token: Option<&str>, now: Timestamp) -> Result<Caller, ApiError> {
     if let Some(token) = auth::bearer(headers) {
-        let account = app.credentials().account_of_bearer(&metastore::sha256(token.as_bytes()), now);
+        let hash = metastore::sha256(token.as_bytes());
+        let account = app.credentials().account_of_bearer(&hash, now);
         let account = account.ok_or_else(|| ApiError::not_proven("this bearer token is unknown, revoked or expired"))?;
-        return Ok(Caller { session: None, account: Some(account) });
+        return Ok(Caller { session: None, bearer: Some(hash), account: Some(account) });
     }
     let session = session_token.map(|token| app.metastore.session(token, now)).transpose()?.flatten();
-    Ok(Caller { account: session.as_ref().map(|session| session.account), session })
+    Ok(Caller { account: session.as_ref().map(|session| session.account), bearer: None, session })
 }
 
 /// Whether the policy of an operation lets the caller through; the caller's role where the operation is one of a project.
@@ -426,7 +459,8 @@ async fn call(app: Arc<App>, operation: Operation, request: Request) -> Result<R
         let actor = caller.account.map_or(Actor::Visitor, Actor::Account);
         let by = By { actor, address: client.address.to_string(), at: now };
         let cookies = Mutex::default();
-        let call = Call { app, by, now, client, session: caller.session, role, path, session_token, device_token, cookies };
+        let Caller { session, bearer, .. } = caller;
+        let call = Call { app, by, now, client, session, bearer, role, path, session_token, device_token, cookies };
         if !operation.needs.secret {
             sent.refuse_secrets(&call)?;
         }
@@ -436,7 +470,7 @@ async fn call(app: Arc<App>, operation: Operation, request: Request) -> Result<R
             call.app.follow_credentials()?;
         }
         let body = done?;
-        let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
+        let mut response = ([(header::CONTENT_TYPE, operation.content_type)], body).into_response();
         for cookie in call.cookies.into_inner().unwrap_or_else(PoisonError::into_inner) {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }

@@ -1,15 +1,15 @@
 //! What every handler shares.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 
 use metastore::{By, CredentialTable, Leaked, Metastore};
 use model::{ProfileKey, ProjectId, Role, Timestamp};
 use query::Engine;
 use store::Store;
+use tokio::sync::watch;
 
 use crate::callers::Callers;
 use crate::clock;
@@ -18,9 +18,13 @@ use crate::gate::Quotas;
 use crate::geo::Geo;
 use crate::jobs::Jobs;
 use crate::leaks::{Leaks, Place};
+use crate::lexicon;
+use crate::live::Live;
 use crate::mail::{Mailer, Message};
 use crate::names::{Most, Names};
+use crate::notes::Notes;
 use crate::queue::Queues;
+use crate::rejections::Rejections;
 use crate::sdk::Recordings;
 use crate::throttle::Throttle;
 use crate::views::NewInvitation;
@@ -40,6 +44,10 @@ pub(crate) struct App {
     pub throttle: Throttle,
     pub quotas: Quotas,
     pub names: Names,
+    pub rejections: Rejections,
+    pub live: Live,
+    /// Turns true when the server stops.
+    pub stopping: watch::Receiver<bool>,
     pub leaks: Leaks,
     pub jobs: Jobs,
     pub geo: Geo,
@@ -78,8 +86,6 @@ pub(crate) struct Counts {
     pub refused: AtomicU64,
     /// Records that had an API secret in the place of the token.
     pub leaked_secrets: AtomicU64,
-    /// Events for unknown tokens, by the token's last 4 characters.
-    pub unknown_tokens: Mutex<HashMap<String, u64>>,
 }
 
 impl App {
@@ -91,6 +97,7 @@ impl App {
         settings: Settings,
         mailer: Mailer,
         base: String,
+        stopping: watch::Receiver<bool>,
     ) -> Result<Self, metastore::MetaError> {
         let given = settings.listen.public_url.trim_end_matches('/');
         let credentials = RwLock::new(Arc::new(metastore.credentials()?));
@@ -98,6 +105,7 @@ impl App {
         let quotas = Quotas::new(day, metastore.usage(day)?);
         let track = &settings.track;
         let names = Names::new(Most { events: track.event_names_per_day_max, properties: track.property_names_per_day_max });
+        names.remember(day, lexicon::known_names(&metastore, clock::now())?);
         let queries = Queues::new(settings.queries.concurrent_max, settings.queries.wait_max());
         let exports = Queues::new(settings.queries.exports_max, settings.queries.wait_max());
         Ok(Self {
@@ -115,6 +123,9 @@ impl App {
             throttle: Throttle::default(),
             quotas,
             names,
+            rejections: Rejections::default(),
+            live: Live::default(),
+            stopping,
             leaks: Leaks::default(),
             jobs: Jobs::new(dir),
             operations: Arc::new(tokio::sync::Semaphore::new(OPERATIONS_MAX)),
@@ -176,6 +187,12 @@ impl App {
         self.leaks.note(leaked, place, address, now);
     }
 
+    /// Keeps in mind what of a request was not stored as it was sent, and shows it to whoever looks.
+    pub(crate) fn note(&self, notes: &Notes, table: &CredentialTable, now: Timestamp) {
+        self.rejections.note(notes, table, now);
+        self.live.note(notes, table, now);
+    }
+
     /// The project of a token, and a count where the token was reset and still takes events.
     pub(crate) fn project_of_token(&self, table: &CredentialTable, token: &str, now: Timestamp) -> Option<ProjectId> {
         let project = table.project_of_token(token, now)?;
@@ -198,16 +215,5 @@ impl App {
         let restoring = self.store.restore_profiles(project, since, Some(only).filter(|only| !only.is_empty()), by.at);
         let restored = tokio::runtime::Handle::current().block_on(restoring);
         restored.map(|restored| restored.profiles).map_err(|error| metastore::MetaError::Invalid(error.to_string()))
-    }
-
-    /// Counts an event whose token nobody owns.
-    pub(crate) fn count_unknown(&self, token: &str) {
-        let mut end: Vec<char> = token.chars().rev().take(4).collect();
-        end.reverse();
-        let mut unknown = self.counts.unknown_tokens.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // A stranger must not be able to fill memory with names.
-        let end: String = end.into_iter().collect();
-        let key = if unknown.len() < 1000 || unknown.contains_key(&end) { end } else { "other".to_owned() };
-        *unknown.entry(key).or_default() += 1;
     }
 }

@@ -83,11 +83,13 @@ fn is_bots(user_agent: &str) -> bool {
     text.split(|char: char| !char.is_ascii_alphanumeric()).any(is_bots) || NAMES.iter().any(|name| text.contains(name))
 }
 
-/// Flags an event from a bot, or one that asks to be ignored.
-pub(crate) fn flag(event: &mut Event, is_bot: bool) {
-    if is_bot || wire::track::is_ignored(&event.properties) {
+/// Flags an event from a bot, or one that asks to be ignored; whether it did.
+pub(crate) fn flag(event: &mut Event, is_bot: bool) -> bool {
+    let flags = is_bot || wire::track::is_ignored(&event.properties);
+    if flags {
         event.properties.insert(IS_BOT.to_owned(), Value::Bool(true));
     }
+    flags
 }
 
 #[cfg(test)]

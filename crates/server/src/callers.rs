@@ -57,6 +57,7 @@ impl Callers {
             app.metastore.add_alias_events(&events.into_iter().collect::<Vec<_>>(), clock::now())?;
         }
         app.leaks.write(&app.metastore)?;
+        app.rejections.write(&app.metastore, clock::now())?;
         let (day, bytes) = app.quotas.of_day(clock::now());
         if !bytes.is_empty() {
             app.metastore.set_usage(day, &bytes)?;

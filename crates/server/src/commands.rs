@@ -59,6 +59,18 @@ pub(crate) enum Command {
     /// Profiles of users and groups.
     #[command(subcommand)]
     Profiles(Profiles),
+    /// What of a project's records was not stored as it was sent.
+    #[command(subcommand)]
+    Rejected(Rejected),
+    /// The tokens that nobody owns and records came with.
+    UnknownTokens {
+        /// Forget them.
+        #[arg(long)]
+        clear: bool,
+    },
+    /// Names of events and properties.
+    #[command(subcommand)]
+    Lexicon(Lexicon),
     /// Tables whose columns enrich properties.
     #[command(subcommand)]
     LookupTable(LookupTable),
@@ -650,6 +662,79 @@ pub(crate) enum Profiles {
         /// Only these users.
         #[arg(long, value_delimiter = ',')]
         distinct_ids: Vec<String>,
+    },
+}
+
+#[derive(clap::Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Rejected {
+    /// Counts by day and reason, and the newest samples of each reason.
+    List {
+        #[command(flatten)]
+        on: On,
+        /// The first day, in UTC; by default 29 days ago.
+        #[arg(long)]
+        from: Option<String>,
+        /// The last day; by default today.
+        #[arg(long)]
+        to: Option<String>,
+    },
+    /// Forget all of it. Admins and owners only.
+    Clear {
+        #[command(flatten)]
+        on: On,
+    },
+}
+
+/// What a name names, on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    Events,
+    EventProperties,
+    ProfileProperties,
+}
+
+#[derive(clap::Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Lexicon {
+    /// Names with what was seen under them; what is not sealed yet is counted by a running server only.
+    List {
+        #[command(flatten)]
+        on: On,
+        #[arg(long, default_value = "events")]
+        kind: Kind,
+        /// Only names with this text in name, display name, description or a tag.
+        #[arg(long)]
+        search: Option<String>,
+        #[arg(long, default_value = "name")]
+        sort: crate::lexicon::Sort,
+        #[arg(long, default_value_t = 0)]
+        offset: usize,
+        #[arg(long, default_value_t = 1000)]
+        rows_max: usize,
+    },
+    /// Describe, hide or drop a name; what is not named stays as it is.
+    Set {
+        #[command(flatten)]
+        on: On,
+        #[arg(long, default_value = "events")]
+        kind: Kind,
+        #[arg(long)]
+        name: String,
+        #[arg(long)]
+        display_name: Option<String>,
+        #[arg(long)]
+        description: Option<String>,
+        /// Parted by commas; empty for none.
+        #[arg(long)]
+        tags: Option<String>,
+        /// Left out of lists for people. Admins and owners only.
+        #[arg(long)]
+        hidden: Option<bool>,
+        /// Not stored any more. Admins and owners only.
+        #[arg(long)]
+        dropped: Option<bool>,
     },
 }
 

@@ -96,6 +96,7 @@ pub(crate) struct Track {
     pub redirect_hosts: Vec<String>,
     pub event_names_per_day_max: usize,
     pub property_names_per_day_max: usize,
+    pub lexicon: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]

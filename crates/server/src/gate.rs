@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, Method, header};
 use metastore::{Project, TokenOptions};
 use model::time::DAY_MS;
-use model::{Event, ProfileOp, ProfileUpdate, ProjectId, Timestamp, Value};
+use model::{Event, ProfileOp, ProfileUpdate, ProjectId, Reason, Timestamp, Value};
 
 /// What the tokens of all projects brought of late.
 pub(crate) struct Quotas(Mutex<Of>);
@@ -154,10 +154,10 @@ pub(crate) fn origin(method: &Method, headers: &HeaderMap) -> Option<String> {
 pub(crate) const ORIGIN_OK: &str = "$origin_ok";
 
 /// Lets an event of the public in, changed as the project asks; else why not.
-pub(crate) fn event(project: &Project, origin: Option<&str>, event: &mut Event) -> Result<(), &'static str> {
+pub(crate) fn event(project: &Project, origin: Option<&str>, event: &mut Event) -> Result<(), (Reason, &'static str)> {
     let options = &project.token_options;
     if options.deletes_need_secret && event.name == "$merge" {
-        return Err("this project takes merges with a secret only");
+        return Err((Reason::SecretNeeded, "this project takes merges with a secret only"));
     }
     for name in &options.authenticated_properties {
         event.properties.shift_remove(name.as_str());
@@ -169,34 +169,46 @@ pub(crate) fn event(project: &Project, origin: Option<&str>, event: &mut Event) 
     if let Some(origin) = origin.filter(|_| !options.origins.is_empty()) {
         let is_allowed = options.origins.allows(origin);
         if !is_allowed && options.enforces_origins {
-            return Err("origin not allowed");
+            return Err((Reason::OriginRefused, "origin not allowed"));
         }
         event.properties.insert(ORIGIN_OK.into(), Value::Bool(is_allowed));
     }
     Ok(())
 }
 
-/// Lets profile updates of the public in; else why not.
-pub(crate) fn updates(project: &Project, origin: Option<&str>, updates: &mut [ProfileUpdate]) -> Result<(), &'static str> {
+/// Lets profile updates of the public in, and says whether it left properties out; else why not.
+pub(crate) fn updates(project: &Project, origin: Option<&str>, updates: &mut [ProfileUpdate]) -> Result<bool, (Reason, &'static str)> {
     let options = &project.token_options;
     if options.deletes_need_secret && updates.iter().any(|update| update.op.is_destructive()) {
-        return Err("this project takes deletes with a secret only");
-    }
-    if !options.authenticated_properties.is_empty() {
-        updates.iter_mut().for_each(|update| without(&mut update.op, &options.authenticated_properties));
+        return Err((Reason::SecretNeeded, "this project takes deletes with a secret only"));
     }
     let is_refused = |origin: &str| options.enforces_origins && !options.origins.allows(origin);
-    if origin.is_some_and(is_refused) { Err("origin not allowed") } else { Ok(()) }
+    if origin.is_some_and(is_refused) {
+        return Err((Reason::OriginRefused, "origin not allowed"));
+    }
+    let names = &options.authenticated_properties;
+    let mut is_less = false;
+    if !names.is_empty() {
+        updates.iter_mut().for_each(|update| is_less |= without(&mut update.op, names));
+    }
+    Ok(is_less)
 }
 
-/// Leaves properties out of what an operation writes.
-fn without(op: &mut ProfileOp, names: &[String]) {
+/// Leaves properties out of what an operation writes; whether there were any.
+fn without(op: &mut ProfileOp, names: &[String]) -> bool {
+    let mut is_less = false;
+    let mut keeps = |name: &String| {
+        let is_left_out = names.contains(name);
+        is_less |= is_left_out;
+        !is_left_out
+    };
     if let Some(properties) = op.properties_mut() {
-        properties.retain(|name, _| !names.contains(name));
+        properties.retain(|name, _| keeps(name));
     }
     if let ProfileOp::Unset(unset) = op {
-        unset.retain(|name| !names.contains(name));
+        unset.retain(|name| keeps(name));
     }
+    is_less
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Limited};
 use metastore::{CredentialTable, Outcome};
-use model::{AccessRight, IdentityMode, Timestamp};
+use model::{AccessRight, IdentityMode, Reason, Timestamp};
 use store::StoreError;
 use tokio::sync::SemaphorePermit;
 use wire::body::{BodyError, Limits};
@@ -23,6 +23,8 @@ use crate::app::App;
 use crate::auth::{self, Refusal, Writer};
 use crate::client::Client;
 use crate::judge::{self, Judge, Judged};
+use crate::live::Offer;
+use crate::notes::Notes;
 use crate::{client, clock, gate, leaks};
 
 const LIMITS: Limits = Limits { decoded_bytes_max: 10 * 1024 * 1024, records_max: 2000 };
@@ -159,10 +161,6 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         Ok(records) => records,
         Err(error) => return redirected(&app, &options, respond(reply(endpoint, &options, 0, &[], Some(&error)))),
     };
-    let is_simplified = writer.project.is_some_and(|project| judge::identity_mode(&table, project) == IdentityMode::Simplified);
-    if endpoint == Endpoint::Import && options.strict && is_simplified && records.iter().any(track::is_identity_verb) {
-        return respond(identity_refused());
-    }
     let origin = gate::origin(&parts.method, &parts.headers);
     let judge = Judge {
         app: &app,
@@ -176,6 +174,11 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         host: client::host(&parts),
         now,
     };
+    let is_simplified = writer.project.is_some_and(|project| judge::identity_mode(&table, project) == IdentityMode::Simplified);
+    if endpoint == Endpoint::Import && options.strict && is_simplified && records.iter().any(track::is_identity_verb) {
+        app.note(&judge.refuse_all(records, Reason::IdentityVerb), &table, now);
+        return respond(identity_refused());
+    }
     let mut judged = aside(is_long, || judge.judge(records));
     if judged.must_wait {
         tracing::warn!("a write waits: the identity secret of its project cannot be opened");
@@ -186,15 +189,20 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     }
     app.counts.rejected.fetch_add(judged.rejections.len() as u64, Ordering::Relaxed);
     let (accepted, rejections) = (judged.accepted, std::mem::take(&mut judged.rejections));
-    if let Err(error) = store(&app, judged, is_long, now).await {
-        app.counts.refused.fetch_add(1, Ordering::Relaxed);
-        // Whoever fills the disk must not fill it with the server's log too: the store says once what is wrong.
-        tracing::debug!(%error, "a write was refused");
-        return match error {
-            StoreError::Overloaded | StoreError::DiskFull { .. } => overloaded(endpoint, &options, TRY_AGAIN),
-            _ => unavailable(endpoint, &options, TRY_AGAIN),
-        };
-    }
+    let notes = match store(&app, judged, is_long, now).await {
+        Ok(notes) => notes,
+        // The client sends all of it again, and then it counts.
+        Err(error) => {
+            app.counts.refused.fetch_add(1, Ordering::Relaxed);
+            // Whoever fills the disk must not fill it with the server's log too: the store says once what is wrong.
+            tracing::debug!(%error, "a write was refused");
+            return match error {
+                StoreError::Overloaded | StoreError::DiskFull { .. } => overloaded(endpoint, &options, TRY_AGAIN),
+                _ => unavailable(endpoint, &options, TRY_AGAIN),
+            };
+        }
+    };
+    app.note(&notes, &table, now);
     redirected(&app, &options, respond(reply(endpoint, &options, accepted, &rejections, None)))
 }
 
@@ -228,14 +236,16 @@ async fn plain<'a>(endpoint: Endpoint, app: &'a App, query: &str, body: Body) ->
     Ok((plain, place.ok()))
 }
 
-/// Stores what was judged; nothing is acknowledged before.
-async fn store(app: &App, judged: Judged, is_long: bool, now: Timestamp) -> Result<(), StoreError> {
-    let Judged { mut events, updates, .. } = judged;
-    aside(is_long, || app.names.spill(&mut events, now));
+/// Stores what was judged; nothing is acknowledged before. Returns what is to be noted of it.
+async fn store(app: &App, judged: Judged, is_long: bool, now: Timestamp) -> Result<Notes, StoreError> {
+    let Judged { mut events, updates, mut notes, .. } = judged;
+    aside(is_long, || app.names.spill(&mut events, &mut notes, now));
     // A request may speak for several projects. It is stored whole or not at all: whoever is told to come back brings all of it again.
     if !events.is_empty() {
         let count = events.values().map(Vec::len).sum::<usize>() as u64;
+        let offers: Vec<Offer> = events.iter().filter_map(|(project, events)| app.live.offer(*project, events)).collect();
         app.store.append_all(events).await?;
+        offers.into_iter().for_each(Offer::show);
         app.counts.events.fetch_add(count, Ordering::Relaxed);
     }
     if !updates.is_empty() {
@@ -243,7 +253,7 @@ async fn store(app: &App, judged: Judged, is_long: bool, now: Timestamp) -> Resu
         app.store.append_all_profiles(updates).await?;
         app.counts.updates.fetch_add(count, Ordering::Relaxed);
     }
-    Ok(())
+    Ok(notes)
 }
 
 /// Who writes. `/import` asks for a credential; elsewhere one is taken where it holds, and one that does not makes nobody less than public.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use metastore::{CredentialTable, Leaked, Project};
-use model::{Event, IdentityMode, ProfileUpdate, ProjectId, Timestamp, Value};
+use model::{Changes, Event, IdentityMode, ProfileUpdate, ProjectId, Reason, Timestamp, Value};
 use wire::body::Options;
 use wire::dialect::Endpoint;
 use wire::identity::{self, Proof};
@@ -21,6 +21,8 @@ use crate::auth::Writer;
 use crate::bots;
 use crate::gate::{self, Load};
 use crate::leaks::{self, Place};
+use crate::lexicon;
+use crate::notes::{Notes, record_of};
 
 /// A write request whose records are judged.
 pub(crate) struct Judge<'a> {
@@ -46,6 +48,8 @@ pub(crate) struct Judged {
     /// Records that the client is told were taken.
     pub accepted: usize,
     pub rejections: Vec<Rejection>,
+    /// What is not stored as it was sent, for the projects' people.
+    pub notes: Notes,
     /// A known user's signature cannot be checked now: nothing is taken, and the client comes back.
     pub must_wait: bool,
     /// Whether a bot sent the request, once somebody asked.
@@ -95,33 +99,72 @@ impl Judge<'_> {
             now: self.now,
         };
         let mut judged = Judged::default();
-        for (index, record) in records.into_iter().enumerate() {
-            match self.record(index, record, &makes, &mut judged) {
+        for (index, mut record) in records.into_iter().enumerate() {
+            match self.record(index, &mut record, &makes, &mut judged) {
                 Ok(()) => judged.accepted += 1,
-                Err(rejection) => judged.rejections.push(rejection),
+                Err(rejection) => {
+                    self.note(&mut judged.notes, rejection.reason, &rejection.field, record);
+                    judged.rejections.push(rejection);
+                }
             }
         }
         judged
     }
 
-    fn record(&self, index: usize, mut record: Value, makes: &Fresh<'_>, judged: &mut Judged) -> Result<(), Rejection> {
+    /// Refuses all records of a request.
+    pub(crate) fn refuse_all(&self, records: Vec<Value>, reason: Reason) -> Notes {
+        let mut notes = Notes::default();
+        records.into_iter().for_each(|record| self.note(&mut notes, reason, "event", record));
+        notes
+    }
+
+    /// Notes a record that is not stored, where its project can be told.
+    fn note(&self, notes: &mut Notes, reason: Reason, field: &str, record: Value) {
+        let token = token_in(&record);
+        let by_credential = self.writer.project.filter(|_| self.endpoint == Endpoint::Import);
+        let project = by_credential.or_else(|| self.table.project_of_token(token?, self.now));
+        let project = project.or_else(|| self.table.leaked(token?, self.now)?.project);
+        let has_secret = matches!(reason, Reason::SecretAsToken | Reason::SecretInside);
+        match project {
+            Some(project) => notes.add(project, reason, field, || Some(record).filter(|_| !has_secret)),
+            None if reason == Reason::TokenMissing => self.app.rejections.note_unknown("", self.now),
+            None => {}
+        }
+    }
+
+    /// Notes what of a record is stored otherwise than it was sent.
+    fn note_changes(&self, notes: &mut Notes, project: ProjectId, changes: &Changes, is_mended: bool, record: impl Fn() -> Value) {
+        changes.iter().for_each(|(reason, field)| notes.add(project, reason, field, || Some(record())));
+        if is_mended {
+            notes.add(project, Reason::TextMended, "", || Some(record()));
+        }
+    }
+
+    fn record(&self, index: usize, record: &mut Value, makes: &Fresh<'_>, judged: &mut Judged) -> Result<(), Rejection> {
         let is_import = self.endpoint == Endpoint::Import;
+        let mut is_mended = false;
         if self.options.lossy {
-            if let Some(property) = json::broken_in(&record).filter(|_| self.options.strict && is_import) {
-                return Err(track::not_utf8(index, &record, property));
+            let broken = json::broken_in(record);
+            if let Some(property) = broken.filter(|_| self.options.strict && is_import) {
+                return Err(track::not_utf8(index, record, property));
             }
-            json::mend(&mut record);
+            is_mended = broken.is_some();
+            json::mend(record);
         }
         // Each project answers for what its own records weigh. Nobody asks where no day has a limit.
-        let bytes = if self.table.has_byte_quotas { json::len(&record) as u64 } else { 0 };
-        if let Some(leaked) = leaks::in_value(self.table, &record, self.now) {
-            let is_token = token_in(&record).is_some_and(|token| self.table.leaked(token, self.now).is_some());
+        let bytes = if self.table.has_byte_quotas { json::len(record) as u64 } else { 0 };
+        if let Some(leaked) = leaks::in_value(self.table, record, self.now) {
+            let is_token = token_in(record).is_some_and(|token| self.table.leaked(token, self.now).is_some());
             let place = if is_token { Place::Token } else { Place::Property };
             self.app.note_leak(leaked, place, self.address, self.now);
-            return Err(refused(index, if is_token { "properties.token" } else { "properties" }, place.refusal()));
+            let (reason, field) = match is_token {
+                true => (Reason::SecretAsToken, "properties.token"),
+                false => (Reason::SecretInside, "properties"),
+            };
+            return Err(refused(index, reason, field, place.refusal()));
         }
         if matches!(self.endpoint, Endpoint::Track | Endpoint::Import) {
-            let ahead = self.project_ahead(&record);
+            let ahead = self.project_ahead(record);
             let rules = Rules {
                 import: is_import,
                 strict: self.options.strict,
@@ -129,13 +172,14 @@ impl Judge<'_> {
                 authenticated: self.writer.authenticated,
                 now: self.now,
                 identity: ahead.map(|project| identity_mode(self.table, project)).unwrap_or_default(),
-                keeps_ignored: self.keeps_ignored(&record, ahead),
+                keeps_ignored: self.keeps_ignored(record, ahead),
                 host: self.host.as_deref(),
             };
-            let whence = Whence::of_event(&record, self.options.ip);
+            let whence = Whence::of_event(record, self.options.ip);
             match track::event(index, record, rules, makes) {
-                Record::Good { token, mut item } => {
+                Record::Good { token, mut item, changes } => {
                     let Some(project) = self.project(index, &token)? else { return Ok(()) };
+                    self.note_changes(&mut judged.notes, project.id, &changes, is_mended, || record_of(&item));
                     item.authenticated = self.is_authenticated(project.id);
                     if let Some(location) = self.location(whence, judged) {
                         location.add_to_event(&mut item.properties);
@@ -146,46 +190,72 @@ impl Judge<'_> {
                             let sender = makes.sender_id(&token);
                             let mut users = identity::users_of_event(&item);
                             users.retain(|user| Some(user) != sender.as_ref());
-                            self.check_identity(index, project, proof, &users, judged)?;
+                            let checked = self.check_identity(index, project, proof, &users, judged);
+                            checked.inspect_err(|_| *record = whole(&token, &item))?;
                         }
-                        gate::event(project, self.origin, &mut item).map_err(|why| refused(index, "event", why))?;
-                        if project.token_options.flags_bots {
-                            bots::flag(&mut item, *judged.is_bot.get_or_insert_with(|| bots::is_bot(self.headers)));
+                        let before = item.properties.len();
+                        let let_in = gate::event(project, self.origin, &mut item);
+                        let_in.map_err(|(reason, why)| {
+                            *record = whole(&token, &item);
+                            refused(index, reason, "event", why)
+                        })?;
+                        if item.properties.len() < before {
+                            judged.notes.add(project.id, Reason::PropertyLeftOut, "properties", || Some(record_of(&item)));
+                        }
+                        if project.token_options.flags_bots
+                            && bots::flag(&mut item, *judged.is_bot.get_or_insert_with(|| bots::is_bot(self.headers)))
+                        {
+                            judged.notes.add(project.id, Reason::FlaggedAsBot, "", || Some(record_of(&item)));
                         }
                         judged.count(project.id, bytes);
                     }
-                    judged.events.entry(project.id).or_default().push(item);
+                    let dropped = self.table.dropped.get(&project.id);
+                    if dropped.is_none_or(|dropped| lexicon::lets_in(dropped, &mut item, &mut judged.notes, project.id)) {
+                        judged.events.entry(project.id).or_default().push(item);
+                    }
                     Ok(())
                 }
-                Record::Dropped => Ok(()),
+                Record::Dropped(reason) => {
+                    let record = std::mem::replace(record, Value::Null);
+                    self.note(&mut judged.notes, reason, "event", record);
+                    Ok(())
+                }
                 Record::Refused(rejection) => Err(rejection),
             }
         } else {
             let groups = self.endpoint == Endpoint::Groups;
             let rules = engage::Rules { groups, authenticated: false, now: self.now, is_long: self.options.is_long };
-            match engage::updates(index, &record, rules) {
-                Record::Good { token, mut item } => {
+            match engage::updates(index, record, rules) {
+                Record::Good { token, mut item, changes } => {
                     let Some(project) = self.project(index, &token)? else { return Ok(()) };
+                    self.note_changes(&mut judged.notes, project.id, &changes, is_mended, || record.clone());
                     let authenticated = self.is_authenticated(project.id);
                     // A group is not where its members are.
-                    let whence = if groups { Whence::Nowhere } else { Whence::of_profile(&record, self.options.ip) };
+                    let whence = if groups { Whence::Nowhere } else { Whence::of_profile(record, self.options.ip) };
                     if let Some(location) = self.location(whence, judged) {
                         location.add_to_profile(whence, &mut item);
                     }
-                    let proof = self.has_identity(project).then(|| Proof::take_of_profile(&record, &mut item));
+                    let proof = self.has_identity(project).then(|| Proof::take_of_profile(record, &mut item));
                     if authenticated {
                         item.iter_mut().for_each(|update| update.authenticated = true);
                     } else {
                         if project.token_options.identity_needs_signature {
                             self.check_identity(index, project, proof, &identity::users_of_updates(&item), judged)?;
                         }
-                        gate::updates(project, self.origin, &mut item).map_err(|why| refused(index, "$distinct_id", why))?;
+                        let let_in = gate::updates(project, self.origin, &mut item);
+                        let is_less = let_in.map_err(|(reason, why)| refused(index, reason, "$distinct_id", why))?;
+                        if is_less {
+                            judged.notes.add(project.id, Reason::PropertyLeftOut, "", || Some(record.clone()));
+                        }
                         judged.count(project.id, bytes);
+                    }
+                    if let Some(dropped) = self.table.dropped.get(&project.id) {
+                        lexicon::strip(dropped, &mut item, record, &mut judged.notes, project.id);
                     }
                     judged.updates.entry(project.id).or_default().extend(item);
                     Ok(())
                 }
-                Record::Dropped => Ok(()),
+                Record::Dropped(_) => Ok(()),
                 Record::Refused(rejection) => Err(rejection),
             }
         }
@@ -239,7 +309,7 @@ impl Judge<'_> {
             return Ok(());
         };
         let checked = proof.unwrap_or_default().check(secret.expose(), users, self.now);
-        checked.map_err(|why| refused(index, identity::SIGNATURE, why.text()))
+        checked.map_err(|why| refused(index, Reason::IdentityUnsigned, identity::SIGNATURE, why.text()))
     }
 
     /// Whether the writer proved more than the token, for this project.
@@ -252,16 +322,18 @@ impl Judge<'_> {
         let by_credential = self.writer.project.filter(|_| self.endpoint == Endpoint::Import);
         let project = by_credential.or_else(|| self.app.project_of_token(self.table, token, self.now));
         match project.and_then(|project| self.table.projects.get(&project)) {
-            Some(project) if project.archived_at.is_some() => Err(refused(index, "properties.token", "this project is archived")),
+            Some(project) if project.archived_at.is_some() => {
+                Err(refused(index, Reason::ProjectArchived, "properties.token", "this project is archived"))
+            }
             Some(project) => Ok(Some(project)),
             None if metastore::has_valid_checksum(token) || self.table.secrets.contains_key(&metastore::sha256(token.as_bytes())) => {
                 if let Some(leaked) = self.table.live_secret(token, self.now) {
                     self.app.note_leak(leaked, Place::Token, self.address, self.now);
                 }
-                Err(refused(index, "properties.token", Place::Token.refusal()))
+                Err(refused(index, Reason::SecretAsToken, "properties.token", Place::Token.refusal()))
             }
             None => {
-                self.app.count_unknown(token);
+                self.app.rejections.note_unknown(token, self.now);
                 Ok(None)
             }
         }
@@ -279,8 +351,17 @@ fn token_in(record: &Value) -> Option<&str> {
     inside.or_else(|| record.get("$token")).or_else(|| record.get("token")).and_then(Value::as_str)
 }
 
-fn refused(index: usize, field: &str, why: &'static str) -> Rejection {
-    Rejection { index, insert_id: String::new(), field: field.to_owned(), message: why.to_owned(), verbose: why }
+fn refused(index: usize, reason: Reason, field: &str, why: &'static str) -> Rejection {
+    Rejection { index, insert_id: String::new(), field: field.to_owned(), message: why.to_owned(), verbose: why, reason }
+}
+
+/// An event as the record that it was read from, its token included: by that its project is found again.
+fn whole(token: &str, event: &Event) -> Value {
+    let mut record = record_of(event);
+    if let Value::Object(record) = &mut record {
+        record.insert("token".to_owned(), Value::from(token));
+    }
+    record
 }
 
 /// What is made for events that do not bring it.

@@ -1,6 +1,7 @@
 //! `sluice`: the server and its command line.
 
 mod admin;
+mod admin_quality;
 mod aliases;
 mod api;
 mod app;
@@ -23,13 +24,17 @@ mod ingest;
 mod jobs;
 mod judge;
 mod leaks;
+mod lexicon;
 mod listen;
+mod live;
 mod lookup_tables;
 mod mail;
 mod names;
+mod notes;
 mod notices;
 mod page;
 mod queue;
+mod rejections;
 mod reports;
 mod routes;
 mod sdk;

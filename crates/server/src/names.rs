@@ -7,9 +7,10 @@ use std::sync::{Mutex, PoisonError};
 
 use model::time::DAY_MS;
 use model::value::Properties;
-use model::{Event, ProjectId, Timestamp, Value};
+use model::{Event, ProjectId, Reason, Timestamp, Value};
 use wire::location::{EVENT_PROPERTIES, RECEIPT_PROPERTIES};
 
+use crate::notes::{Notes, record_of};
 use crate::{bots, gate};
 
 /// The event, and the property, for what has a new name too many.
@@ -18,7 +19,7 @@ const OVERFLOW: &str = "$overflow";
 const EVENT_NAME: &str = "$event_name";
 
 /// Events that say who is who: under another name they would not.
-const EVENTS_OF_ITS_OWN: [&str; 4] = [OVERFLOW, "$identify", "$create_alias", "$merge"];
+pub(crate) const EVENTS_OF_ITS_OWN: [&str; 4] = [OVERFLOW, "$identify", "$create_alias", "$merge"];
 /// Properties that say who is who, and those that the server adds.
 const PROPERTIES_OF_ITS_OWN: [&str; 11] = [
     OVERFLOW,
@@ -34,7 +35,8 @@ const PROPERTIES_OF_ITS_OWN: [&str; 11] = [
     "alias",
 ];
 
-fn is_of_its_own(name: &str) -> bool {
+/// Whether a property says who is who, or is the server's own.
+pub(crate) fn is_of_its_own(name: &str) -> bool {
     PROPERTIES_OF_ITS_OWN.contains(&name) || RECEIPT_PROPERTIES.contains(&name) || EVENT_PROPERTIES.contains(&name)
 }
 
@@ -43,6 +45,17 @@ fn is_of_its_own(name: &str) -> bool {
 pub(crate) struct Most {
     pub events: usize,
     pub properties: usize,
+}
+
+/// A name that was stored before the start.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownName {
+    pub name: String,
+    /// Of an event, else of a property.
+    pub is_event: bool,
+    /// The days on which it first and last came.
+    pub first_day: i64,
+    pub last_day: i64,
 }
 
 /// The names that the tokens of all projects brought, as hashes under a key that is drawn with every start.
@@ -89,6 +102,17 @@ impl Known {
         self.today.insert(name)
     }
 
+    /// Takes up a name that came today or on a day before. There are never more than takes() itself would let in.
+    fn remember(&mut self, hash: u64, name: &KnownName, today: i64, most: usize) {
+        let is_todays = name.last_day >= today;
+        if name.first_day < today && self.before.len() + self.fresh < most.saturating_mul(2) {
+            self.before.insert(hash);
+        }
+        if is_todays {
+            self.takes(hash, most);
+        }
+    }
+
     fn turn(&mut self) {
         *self = Self { before: std::mem::take(&mut self.today), ..Self::default() };
     }
@@ -99,13 +123,29 @@ impl Names {
         Self { most, key: ahash::RandomState::new(), projects: Mutex::default(), spilled: AtomicU64::new(0) }
     }
 
+    /// Takes up again what was known before a restart: else a flood that comes first would push out all that is ordinary.
+    pub(crate) fn remember(&self, today: i64, known: HashMap<ProjectId, Vec<KnownName>>) {
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        for (project, names) in known {
+            let brought = projects.entry(project).or_default();
+            brought.day = today;
+            for name in names {
+                let (kind, most) = match name.is_event {
+                    true => (&mut brought.events, self.most.events),
+                    false => (&mut brought.properties, self.most.properties),
+                };
+                kind.remember(self.key.hash_one(&name.name), &name, today, most);
+            }
+        }
+    }
+
     /// Names that were put aside since the start.
     pub(crate) fn spilled(&self) -> u64 {
         self.spilled.load(Ordering::Relaxed)
     }
 
     /// Puts aside what is new beyond the day's number, in the events of a request that nobody proved to have sent.
-    pub(crate) fn spill(&self, events: &mut HashMap<ProjectId, Vec<Event>>, now: Timestamp) {
+    pub(crate) fn spill(&self, events: &mut HashMap<ProjectId, Vec<Event>>, notes: &mut Notes, now: Timestamp) {
         if events.values().flatten().all(|event| event.authenticated) {
             return;
         }
@@ -119,8 +159,15 @@ impl Names {
                 brought.events.turn();
                 brought.properties.turn();
             }
-            let public = events.iter_mut().filter(|event| !event.authenticated);
-            let spilled: usize = public.map(|event| self.spill_event(brought, event)).sum();
+            let mut spilled = 0;
+            for event in events.iter_mut().filter(|event| !event.authenticated) {
+                let of_event = self.spill_event(brought, event);
+                if of_event > 0 {
+                    let field = if event.name == OVERFLOW { "event" } else { "properties" };
+                    notes.add(*project, Reason::NameOverflowed, field, || Some(record_of(event)));
+                }
+                spilled += of_event;
+            }
             self.spilled.fetch_add(spilled as u64, Ordering::Relaxed);
             if spilled > 0 && brought.told != Some(brought.day) {
                 brought.told = Some(brought.day);
@@ -181,7 +228,7 @@ mod tests {
     /// Sends an event on a day; what is stored, as `name {properties}`.
     fn stored(names: &Names, day: i64, event: Event) -> String {
         let mut all = HashMap::from([(P, vec![event])]);
-        names.spill(&mut all, Timestamp(day * DAY_MS + 1));
+        names.spill(&mut all, &mut Notes::default(), Timestamp(day * DAY_MS + 1));
         let Event { name, properties, .. } = all.remove(&P).unwrap().remove(0);
         let mut text = String::new();
         wire::json::write(&Value::Object(properties), &mut text);
@@ -251,9 +298,18 @@ mod tests {
     fn a_project_has_names_of_its_own() {
         let names = names(1, 1);
         let mut all = HashMap::from([(P, vec![event("a", &[])]), (ProjectId(2), vec![event("b", &[]), event("c", &[])])]);
-        names.spill(&mut all, Timestamp(0));
+        names.spill(&mut all, &mut Notes::default(), Timestamp(0));
         let found = |project| all[&project].iter().map(|event| event.name.as_str()).collect::<Vec<_>>();
         assert_eq!((found(P), found(ProjectId(2))), (vec!["a"], vec!["b", "$overflow"]));
+    }
+
+    #[test]
+    fn what_was_known_before_a_restart_is_known_after_it() {
+        let known = |name: &str, first_day, last_day| KnownName { name: name.to_owned(), is_event: true, first_day, last_day };
+        let names = names(2, 9);
+        names.remember(7, HashMap::from([(P, vec![known("a", 1, 6), known("b", 7, 7), known("c", 6, 7)])]));
+        assert_eq!([sent(&names, 7, "x"), sent(&names, 7, "y")], ["x {}", r#"$overflow {"$event_name":"y"}"#], "b took a place");
+        assert_eq!([sent(&names, 7, "a"), sent(&names, 7, "b"), sent(&names, 7, "c")], ["a {}", "b {}", "c {}"]);
     }
 
     proptest! {
@@ -276,7 +332,7 @@ mod tests {
                     let mut made = event(&format!("e{name}"), &[]);
                     made.properties.extend(properties.iter().cloned());
                     let mut all = HashMap::from([(P, vec![made])]);
-                    names.spill(&mut all, Timestamp(day * DAY_MS));
+                    names.spill(&mut all, &mut Notes::default(), Timestamp(day * DAY_MS));
                     let stored = &all[&P][0];
                     if stored.name == OVERFLOW {
                         prop_assert_eq!(stored.properties[EVENT_NAME].as_str(), Some(&*format!("e{name}")));

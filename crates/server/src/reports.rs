@@ -327,14 +327,13 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let stats = app.store.stats();
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let unknown: u64 = app.counts.unknown_tokens.lock().unwrap_or_else(std::sync::PoisonError::into_inner).values().sum();
     let figures = [
         ("sluice_write_requests_total", count(&app.counts.requests)),
         ("sluice_events_accepted_total", count(&app.counts.events)),
         ("sluice_profile_updates_accepted_total", count(&app.counts.updates)),
         ("sluice_records_rejected_total", count(&app.counts.rejected)),
         ("sluice_leaked_secret_records_total", count(&app.counts.leaked_secrets)),
-        ("sluice_unknown_token_records_total", unknown),
+        ("sluice_unknown_token_records_total", app.rejections.unknown_total()),
         ("sluice_overflow_names_total", app.names.spilled()),
         ("sluice_tail_rows", stats.tail_rows),
         ("sluice_segments", stats.segments),

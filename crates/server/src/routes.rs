@@ -12,7 +12,9 @@ use axum::routing::{any, get as get_page};
 use model::{AccessRight, Role};
 
 use crate::aliases::Aliases;
-use crate::api::{self, Handler, Operation, Who, account, instance, jobs, keys, members, projects, session, tables, tickets};
+use crate::api::{
+    self, Handler, Operation, Who, account, instance, jobs, keys, lexicon, live, members, projects, rejections, session, tables, tickets,
+};
 use crate::app::App;
 use crate::config::{Routes, Settings};
 use crate::{app_api, ingest, lookup_tables, page, reports, sdk};
@@ -96,11 +98,19 @@ pub(crate) fn operations() -> Vec<Operation> {
         get("/projects/{project}/keys", Member(Consumer), "list_keys", keys::list, "The project's API keys without their secrets."),
         get("/projects/{project}/members", Member(Consumer), "list_members", members::list, "The members, owners first."),
         delete("/projects/{project}/members/{account}", Member(Consumer), "remove_member", members::remove, "Ends a membership: one's own, or as an admin another's.").fresh(),
+        // Analysts of the project.
+        Operation::stream("/projects/{project}/live", Member(Analyst), "watch_live", live::show, "The project's events as they come in, as server-sent events: `event` is one that was stored, as export has it but for the id, which is as it was sent; `rejected` one that was not stored as it was sent, with the reason; `count` tells how many there were since the stream began, and how many were left out of it. Ends with the right to it."),
+        get("/projects/{project}/rejections", Member(Analyst), "list_rejections", rejections::list, "What was not stored as it was sent, by day and reason, with the newest samples."),
+        get("/projects/{project}/lexicon/events", Member(Analyst), "list_lexicon_events", lexicon::list_events, "The names of events."),
+        patch("/projects/{project}/lexicon/events", Member(Analyst), "change_lexicon_event", lexicon::change_event, "Describes an event; hides or drops it, as an admin."),
+        get("/projects/{project}/lexicon/properties", Member(Analyst), "list_lexicon_properties", lexicon::list_properties, "The names of properties of events, or of profiles."),
+        patch("/projects/{project}/lexicon/properties", Member(Analyst), "change_lexicon_property", lexicon::change_property, "Describes a property; hides or drops it, as an admin."),
         get("/projects/{project}/jobs", Member(Analyst), "list_jobs", jobs::list, "The newest imports and exports."),
         get("/projects/{project}/jobs/{job}", Member(Analyst), "show_job", jobs::show, "How far an import or export is, or what came of it."),
         get("/projects/{project}/group-keys", Member(Consumer), "list_group_keys", tables::list_group_keys, "The properties that name the groups of an event."),
         get("/projects/{project}/lookup-tables", Member(Consumer), "list_lookup_tables", tables::list_lookup_tables, "The project's lookup tables."),
         // Admins of the project.
+        delete("/projects/{project}/rejections", Member(Admin), "clear_rejections", rejections::clear, "Forgets what was not stored as it was sent."),
         post("/projects/{project}/jobs/{job}/cancel", Member(Admin), "cancel_job", jobs::cancel, "Ends an import or export; what it stored stays."),
         post("/projects/{project}/imports", Member(Admin), "start_import", jobs::start_import, "Imports events and profiles from Mixpanel, or continues that.").fresh().brings_secret(),
         post("/projects/{project}/group-keys", Member(Admin), "add_group_key", tables::add_group_key, "Declares a group key."),
@@ -148,6 +158,8 @@ pub(crate) fn operations() -> Vec<Operation> {
         patch("/accounts/{account}", Operator, "change_account", instance::change_account, "Makes an account an operator, or ends that.").fresh(),
         delete("/accounts/{account}", Operator, "disable_account", instance::disable_account, "Ends an account.").fresh(),
         put("/organizations/{organization}", Operator, "name_organization", instance::name_organization, "Gives an organisation a name.").fresh(),
+        get("/unknown-tokens", Operator, "list_unknown_tokens", rejections::list_unknown_tokens, "The tokens that nobody owns and records came with."),
+        delete("/unknown-tokens", Operator, "clear_unknown_tokens", rejections::clear_unknown_tokens, "Forgets them."),
         get("/audit", Operator, "list_audit", instance::audit, "The audit log of the instance."),
         get("/audit/verify", Operator, "verify_audit", instance::verify_audit, "Checks that no row of the audit log was changed or cut."),
         post("/wrapping-key/rotate", Operator, "rotate_wrapping_key", instance::rotate_wrapping_key, "Wraps every data key with a new key.").fresh(),

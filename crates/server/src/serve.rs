@@ -100,6 +100,7 @@ async fn serve(
     options.seal_rows_max = settings.store.seal_rows_max;
     options.seal_age = settings.store.seal_age();
     options.tail_rows_max = settings.store.tail_rows_max;
+    options.counts_names = settings.track.lexicon;
     options.tail_bytes_max = settings.store.tail_bytes_max;
     options.free_bytes_min = settings.store.free_bytes_min;
     let store = Store::open(options, metastore.clone()).map_err(|error| error.to_string())?;
@@ -135,7 +136,8 @@ async fn serve(
     };
     let (mailer, mails) = Mailer::new(&settings.mail, dir.join(MAILBOX))?;
     let base = format!("http://{address}");
-    let app = Arc::new(App::new(dir, metastore.clone(), store, settings, mailer, base).map_err(|error| error.to_string())?);
+    let app = App::new(dir, metastore.clone(), store, settings, mailer, base, stopped.clone());
+    let app = Arc::new(app.map_err(|error| error.to_string())?);
     tokio::spawn(mail::run(app.clone(), mails));
     let telling = tokio::spawn(notices::run(app.clone(), stopped.clone()));
     admin::serve(dir, app.clone()).await.map_err(|error| format!("cannot open the command socket: {error}"))?;

@@ -15,6 +15,16 @@ pub(crate) fn shown(at: Timestamp) -> String {
     model::profile::wall_time(at) + "Z"
 }
 
+/// The day of UTC, in days since the Unix epoch.
+pub(crate) fn day_of(at: Timestamp) -> i64 {
+    at.0.div_euclid(model::time::DAY_MS)
+}
+
+/// Such a day as a date.
+pub(crate) fn shown_day(day: i64) -> String {
+    model::profile::wall_time(Timestamp(day * model::time::DAY_MS))[..10].to_owned()
+}
+
 /// Reads a date, an instant, or seconds.
 pub(crate) fn instant(text: Option<&str>) -> Result<Option<Timestamp>> {
     let read = |text: &str| {

@@ -16,6 +16,7 @@ mod links;
 mod log;
 mod lookups;
 mod merge;
+mod names;
 mod pack;
 mod paths;
 mod profiles;
@@ -75,6 +76,8 @@ pub struct StoreOptions {
     pub fresh_rows_max: u64,
     /// How long writers wait before they are told to come back.
     pub wait_max: Duration,
+    /// Whether the names in sealed rows are counted for the lexicon.
+    pub counts_names: bool,
     /// Bytes of the disk that are kept free: below them nothing is taken, so that what was taken can be sealed. 0: none.
     pub free_bytes_min: u64,
 }
@@ -92,6 +95,7 @@ impl StoreOptions {
             tail_bytes_max: 512 << 20,
             fresh_rows_max: 50_000,
             wait_max: Duration::from_secs(5),
+            counts_names: true,
             free_bytes_min: 1 << 30,
         }
     }

@@ -13,6 +13,7 @@ use crate::dedup::Filter;
 use crate::disk::{self, Disk};
 use crate::error::StoreError;
 use crate::merge::{self, Source};
+use crate::names::Names;
 use crate::profiles;
 use crate::segment::{self, Index, Live, SegmentFile};
 use crate::snapshot::Snapshot;
@@ -144,7 +145,7 @@ impl Shared {
             let links: Vec<_> = state.projects.iter().map(|(id, project)| (*id, project.links_through(through))).collect();
             (through, projects, links)
         };
-        let (mut written, mut superseding) = (Vec::new(), Vec::new());
+        let (mut written, mut superseding, mut seen) = (Vec::new(), Vec::new(), Vec::new());
         let mut draft = self.draft();
         for (project, links) in links.into_iter().filter(|(_, links)| !links.is_empty()) {
             let seqs = span(links.iter().map(|(seq, _)| (*seq, *seq)));
@@ -152,6 +153,9 @@ impl Shared {
         }
         for (project, snapshot) in projects {
             let snapshot = snapshot.packed()?;
+            if self.options.counts_names {
+                seen.extend(Names::behind(&snapshot, 0)?.of(project));
+            }
             if snapshot.packed_parts().next().is_some() {
                 let resolution = snapshot.resolve(|_, _| true)?;
                 for (live, new) in snapshot.segments().iter().zip(resolution.segments).filter(|(_, new)| !new.is_empty()) {
@@ -182,6 +186,7 @@ impl Shared {
             add: written.iter().map(|(project, written)| written.row(*project)).collect(),
             superseded: superseding.iter().map(|change| (change.segment, Some(change.name.clone()))).collect(),
             sealed_through: Some((0, through as i64)),
+            seen,
             ..SegmentChange::default()
         };
         draft.keep();

@@ -163,6 +163,16 @@ impl Snapshot {
         })
     }
 
+    /// The pieces of the tail.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.tail.iter().map(|part| &**part)
+    }
+
+    /// The profile updates behind a record of the log.
+    pub(crate) fn updates_behind(&self, seq: u64) -> impl Iterator<Item = &ProfileUpdate> {
+        self.updates.iter().filter(move |record| record.seq > seq).flat_map(|record| record.updates.iter())
+    }
+
     pub(crate) fn updates(&self) -> impl Iterator<Item = &ProfileUpdate> {
         self.updates.iter().flat_map(|record| record.updates.iter())
     }

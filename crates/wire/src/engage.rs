@@ -2,7 +2,7 @@
 
 use model::profile::{ProfileKey, ProfileOp, ProfileUpdate};
 use model::value::Properties;
-use model::{Timestamp, Value};
+use model::{Changes, Reason, Timestamp, Value};
 
 use crate::body::{PROFILE_VALUE_BYTES_MAX, RECORD_BYTES_MAX};
 use crate::json;
@@ -24,26 +24,30 @@ pub struct Rules {
 /// Reads one record, which may hold several operations.
 pub fn updates(index: usize, record: &Value, rules: Rules) -> Record<Vec<ProfileUpdate>> {
     let Rules { groups, authenticated, now, is_long } = rules;
-    let refused = |field: &str, message: &str, verbose: &'static str| {
+    let refused = |reason: Reason, field: &str, message: &str, verbose: &'static str| {
         let message = format!("'{field}' is invalid: {message}");
-        Record::Refused(Rejection { index, insert_id: String::new(), field: field.to_owned(), message, verbose })
+        Record::Refused(Rejection { index, insert_id: String::new(), field: field.to_owned(), message, verbose, reason })
     };
-    let refuse = |field: &str, verbose: &'static str| refused(field, "must not be missing", verbose);
+    let refuse = |reason, field: &str, verbose: &'static str| refused(reason, field, "must not be missing", verbose);
     if is_long && json::len(record) > RECORD_BYTES_MAX {
-        return refused("$set", "must not be longer than 1000000 bytes", "update, longer than 1000000 bytes");
+        return refused(Reason::RecordTooLong, "$set", "must not be longer than 1000000 bytes", "update, longer than 1000000 bytes");
     }
-    let Value::Object(record) = record else { return refuse("$token", "data, missing or empty") };
+    let Value::Object(record) = record else { return refuse(Reason::NotAnObject, "$token", "data, missing or empty") };
     let text = |name: &str| record.get(name).map(text_of).filter(|text| !text.is_empty());
-    let Some(token) = text("$token") else { return refuse("$token", "$token, missing or empty") };
+    let Some(token) = text("$token") else { return refuse(Reason::TokenMissing, "$token", "$token, missing or empty") };
     let key = if groups {
-        let Some(key) = text("$group_key") else { return refuse("$group_key", "$group_key, missing or empty") };
-        let Some(id) = text("$group_id") else { return refuse("$group_id", "$group_id, missing or empty") };
+        let Some(key) = text("$group_key") else {
+            return refuse(Reason::GroupKeyMissing, "$group_key", "$group_key, missing or empty");
+        };
+        let Some(id) = text("$group_id") else { return refuse(Reason::GroupIdMissing, "$group_id", "$group_id, missing or empty") };
         if record.contains_key("$distinct_id") {
-            return refuse("$distinct_id", "$distinct_id, not allowed on a group");
+            return refuse(Reason::DistinctIdOfGroup, "$distinct_id", "$distinct_id, not allowed on a group");
         }
         ProfileKey::Group { key, id }
     } else {
-        let Some(id) = text("$distinct_id") else { return refuse("$distinct_id", "$distinct_id, missing or empty") };
+        let Some(id) = text("$distinct_id") else {
+            return refuse(Reason::DistinctIdMissing, "$distinct_id", "$distinct_id, missing or empty");
+        };
         ProfileKey::User(id)
     };
     let flag = |name: &str| match record.get(name) {
@@ -62,7 +66,12 @@ pub fn updates(index: usize, record: &Value, rules: Rules) -> Record<Vec<Profile
         let Some(op) = operation(name, argument) else { continue };
         let mut values = argument.as_object().into_iter().flat_map(|values| values.values());
         if is_long && values.any(|value| json::len(value) > PROFILE_VALUE_BYTES_MAX) {
-            return refused(name, "no property may be longer than 262144 bytes", "property, longer than 262144 bytes");
+            return refused(
+                Reason::ValueTooLong,
+                name,
+                "no property may be longer than 262144 bytes",
+                "property, longer than 262144 bytes",
+            );
         }
         // Several operations of one record are told apart, so that a resend of the record repeats none of them.
         let dedup_id = dedup_id.as_ref().map(|id| format!("{id}{name}"));
@@ -70,9 +79,9 @@ pub fn updates(index: usize, record: &Value, rules: Rules) -> Record<Vec<Profile
         updates.push(ProfileUpdate { key, op, time, received_at: now, ignore_time, ignore_alias, dedup_id, authenticated });
     }
     if updates.is_empty() {
-        return refuse("$set", "data, missing or empty");
+        return refuse(Reason::OperationMissing, "$set", "data, missing or empty");
     }
-    Record::Good { token, item: updates }
+    Record::Good { token, item: updates, changes: Changes::default() }
 }
 
 fn operation(name: &str, argument: &Value) -> Option<ProfileOp> {

@@ -311,8 +311,23 @@ impl Browser {
         }
         assert_eq!(response.headers().get("cache-control").map(|value| value.as_bytes()), Some(&b"no-store"[..]), "{path}");
         let status = response.status().as_u16();
+        let is_stream = response.headers().get("content-type").is_some_and(|kind| kind.as_bytes() == b"text/event-stream");
+        if is_stream {
+            // It has no end: see [`Browser::stream`].
+            return (status, serde_json::Value::Null);
+        }
         let text = response.body_mut().read_to_string().expect("a body");
         (status, serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text)))
+    }
+
+    /// Opens a stream of events below the management API.
+    pub fn stream(&self, path: &str) -> EventStream {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_recv_body(Some(std::time::Duration::from_secs(60)));
+        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let agent: ureq::Agent = config.build().into();
+        let response = agent.get(format!("{}{path}", self.base)).header("cookie", cookies.join("; ")).call().expect("the server answers");
+        assert_eq!(response.status().as_u16(), 200, "{path}");
+        EventStream { lines: BufReader::new(response.into_body().into_reader()) }
     }
 
     /// The cookies that it holds.
@@ -324,6 +339,31 @@ impl Browser {
     pub fn with_cookies(mut self, cookies: &std::collections::BTreeMap<String, String>) -> Self {
         self.cookies = cookies.clone();
         self
+    }
+}
+
+/// Server-sent events as they come.
+pub struct EventStream {
+    lines: BufReader<ureq::BodyReader<'static>>,
+}
+
+impl Iterator for EventStream {
+    type Item = (String, serde_json::Value);
+
+    /// The next event: its name and its data; `None` once the stream ended.
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut name = String::new();
+        loop {
+            let mut line = String::new();
+            if self.lines.read_line(&mut line).unwrap_or(0) == 0 {
+                return None;
+            }
+            if let Some(word) = line.strip_prefix("event: ") {
+                name = word.trim_end().to_owned();
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                return Some((name, serde_json::from_str(data).expect("data is JSON")));
+            }
+        }
     }
 }
 

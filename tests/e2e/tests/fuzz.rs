@@ -102,7 +102,7 @@ fn check_reply(endpoint: Endpoint, query: &str, body: &[u8], accepted: usize, re
 fn check_events(is_import: bool, query: &str, body: &[u8]) {
     for strict in [false, true] {
         let (mut accepted, mut rejections) = (0, Vec::new());
-        for (index, record) in records(query, body).into_iter().enumerate() {
+        for (index, mut record) in records(query, body).into_iter().enumerate() {
             let rules = Rules {
                 import: is_import,
                 strict,
@@ -113,7 +113,7 @@ fn check_events(is_import: bool, query: &str, body: &[u8]) {
                 keeps_ignored: false,
                 host: None,
             };
-            match track::event(index, record, rules, &Made) {
+            match track::event(index, &mut record, rules, &Made) {
                 Record::Good { item, .. } => {
                     accepted += 1;
                     assert!(!item.name.is_empty() && !item.insert_id.is_empty());

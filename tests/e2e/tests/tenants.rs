@@ -560,7 +560,16 @@ fn t3_no_answer_holds_anothers_data() {
                         let mut response = agent.run(request.body(body.clone()).unwrap()).unwrap();
                         let status = response.status().as_u16();
                         let headers = format!("{:?}", response.headers());
-                        let text = response.body_mut().read_to_string().unwrap();
+                        // A stream has no end: its first words are looked at.
+                        let is_stream = response.headers().get("content-type").is_some_and(|kind| kind == "text/event-stream");
+                        let text = match is_stream {
+                            true => {
+                                let mut first = vec![0; 4096];
+                                let read = std::io::Read::read(&mut response.body_mut().as_reader(), &mut first).unwrap();
+                                String::from_utf8_lossy(&first[..read]).into_owned()
+                            }
+                            false => response.body_mut().read_to_string().unwrap(),
+                        };
                         let asked_with = found_in(&format!("{target} {body}"), secrets);
                         let leaked: Vec<String> =
                             found_in(&format!("{headers} {text}"), secrets).difference(&asked_with).cloned().collect();

@@ -69,7 +69,7 @@ fn describe(operation: &Operation, schemas: &mut SchemaGenerator, answers: &mut 
         "x-who": policy(operation.who),
         "x-fresh-proof": operation.needs.fresh_proof,
         "responses": {
-            "200": { "description": "Done.", "content": { "application/json": { "schema": answer } } },
+            "200": { "description": "Done.", "content": { operation.content_type: { "schema": answer } } },
             "default": refusal,
         },
     });

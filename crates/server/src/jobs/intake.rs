@@ -12,7 +12,7 @@ use axum::http::HeaderMap;
 use metastore::{CredentialTable, JobPart, PartState};
 use model::profile::ProfileKey;
 use model::value::Properties;
-use model::{Event, ProfileUpdate, TimeRange, Value, ValueRef};
+use model::{Event, ProfileUpdate, Reason, TimeRange, Value, ValueRef};
 use store::{ScanRequest, StoreError, Wanted};
 use tokio::runtime::Handle;
 use wire::archive::{self, Times};
@@ -287,7 +287,10 @@ impl Intake<'_> {
                 }
                 Taken::Event(Box::new(event))
             }
-            None => Taken::Refused(IGNORED.to_owned()),
+            None => {
+                let by_lexicon = judged.notes.iter().find(|note| note.reason == Reason::DroppedByLexicon);
+                Taken::Refused(by_lexicon.map_or(IGNORED, |note| note.reason.as_str()).to_owned())
+            }
         }
     }
 
