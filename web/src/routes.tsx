@@ -15,6 +15,7 @@ import { instanceQuery, projectsQuery, sessionQuery } from './api/queries';
 import { Broken, Missing, Opening } from './frame/Outcomes';
 import { Frame } from './frame/Frame';
 import { ownAddress } from './pieces/format';
+import { usersSearch } from './pages/users/search';
 
 const root = createRootRouteWithContext<{ client: QueryClient }>()({
   component: Outlet,
@@ -138,6 +139,20 @@ const support = createRoute({
   component: lazyRouteComponent(() => import('./pages/support/Support'), 'Support'),
 });
 
+const users = createRoute({
+  getParentRoute: () => project,
+  path: '/users',
+  validateSearch: usersSearch,
+  component: lazyRouteComponent(() => import('./pages/users/Users'), 'Users'),
+});
+const user = createRoute({
+  getParentRoute: () => project,
+  path: '/users/profile',
+  // No part of the path: a distinct_id may be `..`.
+  validateSearch: (search: Record<string, unknown>): { id: string } => ({ id: typeof search.id === 'string' ? search.id : '' }),
+  component: lazyRouteComponent(() => import('./pages/users/User'), 'User'),
+});
+
 export const ACCOUNT_TABS = ['general', 'projects', 'security'] as const;
 export type AccountTab = (typeof ACCOUNT_TABS)[number];
 const account = createRoute({
@@ -170,7 +185,7 @@ const tree = root.addChildren([
   app.addChildren([
     appHome,
     newProject,
-    project.addChildren([projectHome, start, settings, resetCredentials, audit, support]),
+    project.addChildren([projectHome, start, settings, resetCredentials, audit, support, users, user]),
     account,
     inbox,
     accounts,
