@@ -11,13 +11,14 @@ name=sluice-$version-linux-$arch
 mkdir -p "dist/$name"
 install -m 0755 "$target/release/sluice" "dist/$name/sluice"
 strip "dist/$name/sluice"
-install -m 0644 packaging/sluice.service sluice.default.toml README.md LICENSE CHANGELOG.md "dist/$name/"
+install -m 0644 packaging/sluice.service packaging/sluice.socket sluice.default.toml README.md LICENSE CHANGELOG.md "dist/$name/"
 tar -C dist --owner=0 --group=0 --numeric-owner -czf "dist/$name.tar.gz" "$name"
 
 if command -v dpkg-deb >/dev/null; then
   root=dist/deb
   install -D -m 0755 "dist/$name/sluice" "$root/usr/bin/sluice"
   install -D -m 0644 packaging/sluice.service "$root/lib/systemd/system/sluice.service"
+  install -D -m 0644 packaging/sluice.socket "$root/lib/systemd/system/sluice.socket"
   install -D -m 0644 sluice.default.toml "$root/etc/sluice/sluice.toml"
   install -D -m 0644 README.md "$root/usr/share/doc/sluice/README.md"
   install -D -m 0644 LICENSE "$root/usr/share/doc/sluice/copyright"

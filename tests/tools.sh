@@ -7,7 +7,11 @@ need strace strace
 need curl curl
 need openssl openssl
 need git git
+need faketime faketime
 need chromium chromium
+need pkg-config pkg-config
+# The Rust clients take the system's TLS.
+pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
 python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
 [ ${#missing[@]} -eq 0 ] && exit 0
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }

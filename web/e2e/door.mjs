@@ -202,6 +202,7 @@ test('the keyboard alone signs in and reveals the API secret', async () => {
   await page.keyboard.press('Enter');
   await page.getByRole('menuitem', { name: 'Project settings' }).waitFor();
   // Opening by the keyboard goes to the first item; the arrows go round.
+  await page.waitForFunction(() => document.activeElement?.getAttribute('role') === 'menuitem');
   await page.keyboard.press('ArrowDown');
   await page.keyboard.press('ArrowUp');
   assert.equal((await focused()).trim(), 'Project settings');

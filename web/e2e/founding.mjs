@@ -52,6 +52,13 @@ test('F1: the token on the page sends, is shown to everybody, and reads nothing'
     await page.context().close();
   }
   assert.equal(await send(server, shop.token, 'Seen'), '1');
+  // The page's own example does it as it stands.
+  const page = await signedIn(server, CONSUMER);
+  await page.goto(`/app/projects/${shop.project_id}/start?sdk=http`);
+  await page.getByRole('button', { name: 'Copy Example for HTTP' }).click();
+  const example = await page.evaluate(() => navigator.clipboard.readText());
+  assert.equal(execFileSync('bash', ['-s'], { input: example, encoding: 'utf8', stdio: ['pipe', 'pipe', 'ignore'] }), '1');
+  await page.context().close();
   assert.equal((await names(server, shop.token)).status, 401);
 });
 
@@ -253,6 +260,31 @@ test('keys with fewer rights, an expiry and networks are made, warned about and 
   await service.getByText('It is shown only this once').waitFor();
   await service.getByRole('button', { name: 'I have stored it' }).click();
   await page.getByRole('table', { name: 'Service accounts' }).getByText('importer').first().waitFor();
+  await page.context().close();
+});
+
+test('what the token may bring is said on the page, and an archived project takes nothing', async () => {
+  const { server } = await stage();
+  const attic = server.project('Attic', OWNER);
+  const page = await signedIn(server, OWNER);
+  await page.goto(`/app/projects/${attic.project_id}/settings/data`);
+  await page.getByLabel('Events a second', { exact: true }).fill('1000');
+  await page.getByLabel('Origins of browsers').fill('https://shop.example');
+  await page.getByRole('switch', { name: 'Refuse deletes and merges without a secret' }).check();
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('Saved.').waitFor();
+  await page.reload();
+  assert.equal(await page.getByLabel('Events a second', { exact: true }).inputValue(), '1,000');
+  assert.equal(await page.getByLabel('Origins of browsers').inputValue(), 'https://shop.example');
+  assert.ok(await page.getByLabel('Refuse deletes and merges without a secret').isChecked());
+  assert.equal(await send(server, attic.token, 'Before'), '1');
+  await page.getByRole('tab', { name: 'Overview' }).click();
+  await page.getByRole('button', { name: 'Archive project' }).click();
+  const dialog = page.getByRole('dialog', { name: 'Archive project' });
+  await dialog.getByLabel("Type the project's name to go on").fill('Attic');
+  await dialog.getByRole('button', { name: 'Archive project' }).click();
+  await page.getByRole('button', { name: 'Bring it back' }).waitFor();
+  assert.equal(await send(server, attic.token, 'After'), '0');
   await page.context().close();
 });
 

@@ -109,6 +109,19 @@ pub(crate) fn append(change: &Transaction<'_>, by: &By, project: Option<ProjectI
     append_row(change, &row)
 }
 
+/// As [`append`], of what a credential such as `key 3` does.
+pub(crate) fn append_as(
+    change: &Transaction<'_>,
+    actor: &str,
+    address: &str,
+    at: Timestamp,
+    project: ProjectId,
+    action: &str,
+    detail: &str,
+) -> Result<()> {
+    append_row(change, &Row { project: Some(project.0), at: at.0, actor, address, action, detail })
+}
+
 struct Row<'a> {
     project: Option<i64>,
     at: i64,

@@ -267,7 +267,8 @@ impl Metastore {
             let mut found = read.prepare(&format!("SELECT {} FROM projects", projects::COLUMNS))?;
             for project in found.query_map([], projects::from_row)? {
                 let project = project?;
-                table.has_byte_quotas |= project.token_options.bytes_per_day_max.is_some();
+                let options = &project.token_options;
+                table.has_byte_quotas |= options.bytes_per_day_max.is_some() || options.bytes_per_second_max.is_some();
                 table.tokens.insert(project.token.clone(), TokenEntry { project: project.id, ends_at: None });
                 table.projects.insert(project.id, project);
             }

@@ -10,10 +10,12 @@ mod callers;
 mod credentials;
 mod envelope;
 mod error;
+mod group_keys;
 mod identity;
 mod invitations;
 mod keys;
 mod ledger;
+mod lookup_tables;
 mod members;
 mod projects;
 mod second_factor;
@@ -42,8 +44,12 @@ pub use credentials::{
     BearerEntry, Credential, CredentialTable, IdentityEntry, KeyEntry, Leaked, Legacy, SecretEntry, ServiceAccountEntry, TokenEntry,
 };
 pub use error::MetaError;
+pub use group_keys::{GROUP_KEYS_MAX, GroupKey, NewGroupKey};
 pub use invitations::{Invitation, InvitationCodes, Invited};
 pub use keys::{KeyPair, KeyRow, NewKey, SecretForm};
+pub use lookup_tables::{
+    LOOKUP_ROWS_MAX, LOOKUP_TABLES_MAX, LookupContent, LookupProperty, LookupTableChange, LookupTableRow, NewLookupTable, ReplacedBy,
+};
 pub use members::{Member, Transfer};
 pub use projects::{NewProject, Project, ProjectChange, SignatureLifetime, TokenOptions, WeekStart};
 pub use second_factor::NewTotp;
@@ -60,6 +66,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001-start.sql"),
     include_str!("migrations/0002-credentials.sql"),
     include_str!("migrations/0003-people.sql"),
+    include_str!("migrations/0005-groups.sql"),
+    include_str!("migrations/0009-limits.sql"),
 ];
 
 /// The database below a data directory.
@@ -120,6 +128,13 @@ impl Metastore {
     /// A number that grows with every change of a credential, role or token.
     pub fn epoch(&self) -> Result<u64> {
         Ok(number(&self.lock(), EPOCH)? as u64)
+    }
+
+    /// The newest time that anything was noted at: of changes, and of calls with credentials.
+    pub fn newest_time(&self) -> Result<Timestamp> {
+        let newest =
+            "SELECT MAX(COALESCE((SELECT at FROM audit ORDER BY id DESC LIMIT 1), 0), COALESCE((SELECT MAX(last_at) FROM callers), 0))";
+        Ok(Timestamp(self.lock().query_row(newest, [], |row| row.get(0))?))
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {

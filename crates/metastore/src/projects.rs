@@ -44,6 +44,10 @@ pub struct Project {
 pub struct TokenOptions {
     /// Events and profile updates by the token in a second; more are asked to come back.
     pub events_per_second_max: Option<u32>,
+    /// Events and profile updates by the token from one address in a second.
+    pub address_events_per_second_max: Option<u32>,
+    /// Bytes of records by the token in a second.
+    pub bytes_per_second_max: Option<u64>,
     /// Bytes of requests by the token in a day of UTC.
     pub bytes_per_day_max: Option<u64>,
     /// Origins that browsers may send from; none means all. Advisory: whoever is no browser can claim any.
@@ -170,7 +174,7 @@ impl SignatureLifetime {
 
 pub(crate) const COLUMNS: &str = "id, organization_id, name, timezone, token, created_at, hash_key, suspended_at, requires_tls, week_start,
     archived_at, events_per_second_max, bytes_per_day_max, origins, enforces_origins, deletes_need_secret, backfill_needs_secret,
-    authenticated_properties, identity_needs_signature, flags_bots";
+    authenticated_properties, identity_needs_signature, flags_bots, bytes_per_second_max, address_events_per_second_max";
 
 fn key_text(key: &[u8; 16]) -> Secret {
     Secret::new(key.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -199,6 +203,8 @@ pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Project> {
             authenticated_properties: row.get::<_, String>(17)?.lines().map(str::to_owned).collect(),
             identity_needs_signature: row.get(18)?,
             flags_bots: row.get(19)?,
+            bytes_per_second_max: row.get::<_, Option<i64>>(20)?.map(|max| max.max(0) as u64),
+            address_events_per_second_max: row.get::<_, Option<i64>>(21)?.map(|max| max.clamp(0, i64::from(u32::MAX)) as u32),
         },
     })
 }
@@ -342,7 +348,10 @@ impl Metastore {
                 return Err(MetaError::Invalid("a property's name is one line of at most 255 bytes".to_owned()));
             }
             set("events_per_second_max", &options.events_per_second_max)?;
-            set("bytes_per_day_max", &options.bytes_per_day_max.map(|max| i64::try_from(max).unwrap_or(i64::MAX)))?;
+            let bytes = |max: Option<u64>| max.map(|max| i64::try_from(max).unwrap_or(i64::MAX));
+            set("address_events_per_second_max", &options.address_events_per_second_max)?;
+            set("bytes_per_second_max", &bytes(options.bytes_per_second_max))?;
+            set("bytes_per_day_max", &bytes(options.bytes_per_day_max))?;
             set("origins", &options.origins.to_string())?;
             set("enforces_origins", &options.enforces_origins)?;
             set("deletes_need_secret", &options.deletes_need_secret)?;

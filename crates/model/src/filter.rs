@@ -36,6 +36,8 @@ pub enum Scope {
     User,
     /// `event[…]`: of the event itself (`$time`, …).
     Event,
+    /// `group_properties[…]`: of the profiles of the groups that the event, or the user, names.
+    Group,
 }
 
 /// A binary operator.

@@ -3,6 +3,7 @@
 mod error;
 pub mod evaluate;
 mod export;
+mod joins;
 mod profiles;
 mod properties;
 mod rows;

@@ -11,6 +11,7 @@ use store::{ProfileKind, Snapshot};
 
 use crate::error::QueryError;
 use crate::evaluate::{Memory, Operand, ProfileRow, Program};
+use crate::joins::{JoinedProfile, ProfileLeads};
 
 /// A session lives this long.
 const SESSION_MS: i64 = 30 * 60 * 1000;
@@ -61,12 +62,18 @@ impl Sessions {
 pub(crate) fn rows(snapshot: &Snapshot, report: &Engage) -> Result<Rows, QueryError> {
     let kind = report.group_key.clone().map_or(ProfileKind::Users, ProfileKind::Group);
     let ids: Option<HashSet<&String>> = report.distinct_ids.as_ref().map(|ids| ids.iter().collect());
-    let filter = report.filter.as_ref().map(Program::new);
+    let ready = |expr| {
+        let program = Program::new(expr);
+        ProfileLeads::new(&program, snapshot, &kind).map(|leads| (program, leads))
+    };
+    let filter = report.filter.as_ref().map(ready).transpose()?;
     let mut rows: Vec<(String, Properties)> = Vec::new();
     snapshot.each_profile(&kind, |id, profile| {
         let properties = profile.properties;
-        let passes =
-            |program: &Program| program.passes(&ProfileRow { program, id: &id, properties: &properties }, 0, &mut Memory::default());
+        let passes = |(program, leads): &(Program, ProfileLeads)| {
+            let row = ProfileRow { program, id: &id, properties: &properties };
+            program.passes(&JoinedProfile { row, leads }, 0, &mut Memory::default())
+        };
         let found = |search: &String| {
             let holds = |value: &Value| value.as_str().is_some_and(|text| text.to_lowercase().contains(search));
             id.to_lowercase().contains(search) || properties.values().any(holds)
@@ -79,11 +86,12 @@ pub(crate) fn rows(snapshot: &Snapshot, report: &Engage) -> Result<Rows, QueryEr
         }
     })?;
     if let Some(sort) = &report.sort {
-        let program = Program::new(&sort.by);
+        let (program, leads) = ready(&sort.by)?;
         let order: Vec<usize> = {
             let value = |at: usize| {
                 let (id, properties) = &rows[at];
-                program.evaluate(&ProfileRow { program: &program, id, properties }, 0, &mut Memory::default())
+                let row = ProfileRow { program: &program, id, properties };
+                program.evaluate(&JoinedProfile { row, leads: &leads }, 0, &mut Memory::default())
             };
             let mut keyed: Vec<(Operand<'_>, usize)> = (0..rows.len()).map(|at| (value(at), at)).collect();
             // Profiles without the property come last in both directions; ties stay by id.

@@ -1,13 +1,17 @@
 //! `events/properties/top` and `events/properties/values`: which properties events carry, and with what values.
 
+use std::borrow::Cow;
+
+use model::filter::{Expr, Scope};
+use model::lookup::LookupSource;
 use model::report::{PropertyValues, RankedAnswer, TopProperties};
 use model::{Value, ValueRef};
 use rustc_hash::FxHashMap;
 use store::{ScanRequest, Snapshot, Wanted};
 
 use crate::error::QueryError;
-use crate::evaluate::value_key;
-use crate::rows::operand;
+use crate::evaluate::{Operand, value_key};
+use crate::rows::{Bound, Expression, Needs, operand};
 
 /// Beyond so many distinct words only those that were seen before are counted: memory stays bounded by the answer.
 const WORDS_MAX: usize = 1_000_000;
@@ -59,7 +63,40 @@ pub(crate) fn top_properties(snapshot: &Snapshot, report: &TopProperties) -> Res
     Ok(Words::merged(states).ranked(report.limit))
 }
 
+/// The values of what a property leads to: a column of a lookup table.
+fn joined_values(snapshot: &Snapshot, report: &PropertyValues) -> Result<RankedAnswer, QueryError> {
+    let mut needs = Needs::default();
+    let on = Expression::new(&Expr::Property(Scope::Properties, report.name.clone()), snapshot, &mut needs)?;
+    let request = ScanRequest { ids: needs.ids, ..request(report.event.as_ref(), report.range, needs.wanted()) };
+    let states = snapshot.fold(&request, Words::default, |words, batch| {
+        let mut on = on.bind(batch);
+        let mut by_code: Vec<(u64, usize)> = Vec::new();
+        let mut add = |on: &mut Bound<'_>, row: usize, count: u64| match on.value(row) {
+            Operand::Undefined | Operand::Null => {}
+            Operand::List(list) => list.iter().for_each(|value| words.add(&value_key(value), count)),
+            other => words.add(&on.exact(row).map_or_else(|| other.key(), Cow::Owned), count),
+        };
+        for row in 0..batch.len() {
+            match on.code(row).map(|code| code as usize) {
+                Some(code) => {
+                    if by_code.len() <= code {
+                        by_code.resize(code + 1, (0, row));
+                    }
+                    by_code[code] = (by_code[code].0 + 1, row);
+                }
+                None => add(&mut on, row, 1),
+            }
+        }
+        by_code.into_iter().filter(|(count, _)| *count > 0).for_each(|(count, row)| add(&mut on, row, count));
+        true
+    })?;
+    Ok(Words::merged(states).ranked(report.limit))
+}
+
 pub(crate) fn property_values(snapshot: &Snapshot, report: &PropertyValues) -> Result<RankedAnswer, QueryError> {
+    if snapshot.lookup(LookupSource::Event, &report.name)?.is_some() {
+        return joined_values(snapshot, report);
+    }
     let wanted = Wanted::Named(vec![report.name.clone()]);
     let states = snapshot.fold(&request(report.event.as_ref(), report.range, wanted), Words::default, |words, batch| {
         let column = &batch.columns()[0];

@@ -1,14 +1,17 @@
 //! Batches of events as rows that expressions look into.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use model::filter::{Expr, Scope};
+use model::lookup::LookupSource;
 use model::{Profile, Value, ValueRef};
 use rustc_hash::FxHashMap;
 use store::{Batch, ProfileKind, Snapshot, Wanted};
 
 use crate::error::QueryError;
-use crate::evaluate::{Memory, Operand, Program, Rows, value_key};
+use crate::evaluate::{Memory, Operand, Program, Rows, exact_text, value_key};
+use crate::joins::{self, Found, Joins, Lead, Leads, Target};
 
 /// What a scan must decode for the expressions of one report.
 #[derive(Default)]
@@ -41,6 +44,10 @@ enum Source {
     Event(usize, Own),
     /// In the profile of the event's user.
     Profile(String),
+    /// In what columns lead to.
+    Joined(Vec<Target>),
+    /// In what the profile of the event's user leads to.
+    ProfileJoined(Vec<Lead>),
 }
 
 /// What every event has beside its properties.
@@ -58,6 +65,7 @@ enum Own {
 pub(crate) struct Expression {
     program: Program,
     sources: Vec<Source>,
+    joins: Joins,
     profiles: FxHashMap<u128, Profile>,
 }
 
@@ -65,10 +73,16 @@ impl Expression {
     /// Makes an expression ready and says what it needs of a batch.
     pub(crate) fn new(expr: &Expr, snapshot: &Snapshot, needs: &mut Needs) -> Result<Self, QueryError> {
         let program = Program::new(expr);
-        let mut sources = Vec::new();
+        let (mut sources, mut joins, mut leads) = (Vec::new(), Joins::default(), Leads::new(snapshot));
         for (scope, name) in program.slots() {
             if *scope == Scope::User {
-                sources.push(Source::Profile(name.clone()));
+                let led = leads.of(LookupSource::Profile, *scope, name)?;
+                sources.push(led.map_or_else(|| Source::Profile(name.clone()), Source::ProfileJoined));
+                continue;
+            }
+            if let Some(leads) = leads.of(LookupSource::Event, *scope, name)? {
+                let targets = leads.into_iter().map(|lead| joins.add(needs.property(&lead.property), lead));
+                sources.push(Source::Joined(targets.collect()));
                 continue;
             }
             let own = match name.as_str() {
@@ -88,12 +102,12 @@ impl Expression {
                 profiles.insert(snapshot.user(&id), profile);
             }
         }
-        Ok(Self { program, sources, profiles })
+        Ok(Self { program, sources, joins, profiles })
     }
 
     /// The expression over one batch.
     pub(crate) fn bind<'v>(&'v self, batch: &'v Batch) -> Bound<'v> {
-        Bound { program: &self.program, rows: BatchRows { expression: self, batch }, memory: Memory::default() }
+        Bound { program: &self.program, rows: BatchRows { expression: self, batch, found: self.joins.memory() }, memory: Memory::default() }
     }
 }
 
@@ -120,7 +134,8 @@ impl<'v> Bound<'v> {
 
     /// The number in a row as it was sent, where the expression is nothing but a property that holds one: doubles would lose digits.
     pub(crate) fn exact(&self, row: usize) -> Option<String> {
-        let Source::Event(column, _) = &self.rows.expression.sources[self.program.plain_slot()?] else { return None };
+        let slot = self.program.plain_slot()?;
+        let Source::Event(column, _) = &self.rows.expression.sources[slot] else { return self.rows.exact_joined(row, slot) };
         match self.rows.batch.columns()[*column].value(row)? {
             ValueRef::Int(int) => Some(int.to_string()),
             ValueRef::Other(value @ Value::Number(_)) => Some(value_key(value).into_owned()),
@@ -137,6 +152,15 @@ impl<'v> Bound<'v> {
 struct BatchRows<'v> {
     expression: &'v Expression,
     batch: &'v Batch,
+    found: Vec<RefCell<Found>>,
+}
+
+impl BatchRows<'_> {
+    /// The number that a row leads to with the digits that a double would lose.
+    fn exact_joined(&self, row: usize, slot: usize) -> Option<String> {
+        let Source::Joined(targets) = &self.expression.sources[slot] else { return None };
+        exact_text(self.expression.joins.number(targets, self.batch.columns(), row, &self.found)?)
+    }
 }
 
 /// A stored value as it takes part in expressions.
@@ -166,13 +190,19 @@ impl<'v> Rows<'v> for BatchRows<'v> {
                 let profile = self.expression.profiles.get(&self.batch.users()[row]);
                 profile.and_then(|profile| profile.properties.get(name)).map_or(Operand::Undefined, Operand::of)
             }
+            Source::Joined(targets) => self.expression.joins.value(targets, self.batch.columns(), row, &self.found),
+            Source::ProfileJoined(leads) => {
+                let profile = self.expression.profiles.get(&self.batch.users()[row]);
+                profile.map_or(Operand::Undefined, |profile| joins::follow(leads, &profile.properties))
+            }
         }
     }
 
     fn code(&self, row: usize, slot: usize) -> Option<u32> {
         match &self.expression.sources[slot] {
             Source::Event(column, _) => self.batch.columns()[*column].code(row),
-            Source::Profile(_) => None,
+            Source::Joined(targets) => self.batch.columns()[self.expression.joins.only_column(targets)?].code(row),
+            Source::Profile(_) | Source::ProfileJoined(_) => None,
         }
     }
 }

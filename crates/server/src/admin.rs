@@ -12,17 +12,16 @@ use metastore::{
 };
 use model::network::Origins;
 use model::{AccessRight, AccountId, Networks, OrganizationId, ProjectId, Role, Timestamp};
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 
 use crate::app::App;
 use crate::commands::{
-    Account, Audit, BearerToken, Command, Credentials, Invitation, Kek, Key, Member, On, Profiles, Project, ProjectSet, ServiceAccount,
-    Ticket, Transfer,
+    Account, Audit, BearerToken, Command, Credentials, Invitation, Kek, Key, LookupTable, Member, On, Profiles, Project, ProjectSet,
+    ServiceAccount, Ticket, Transfer,
 };
-use crate::views::{self, DONE, KeyPair};
-use crate::{backup, clock, routes};
+use crate::views::{self, DONE, KeyPair, shown_as as shown};
+use crate::{backup, clock, routes, tables};
 
 /// Where the running server listens for commands.
 fn socket(dir: &Path) -> PathBuf {
@@ -79,7 +78,12 @@ pub(crate) fn call(dir: &Path, key: Option<PathBuf>, command: &Command) -> Resul
     if let Command::Backup { file } = command {
         return written(backup::write(dir, &metastore, None, file));
     }
-    Work { metastore: &metastore, now: clock::now(), app: None }.run(command).map_err(|error| error.to_string())
+    let work = Work { metastore: &metastore, now: clock::now(), app: None };
+    if let Command::LookupTable(LookupTable::Replace { on, id, file }) = command {
+        let (project, by) = work.on(on).map_err(|error| error.to_string())?;
+        return tables::replace((dir, &metastore, None), (project, &by), id, file);
+    }
+    work.run(command).map_err(|error| error.to_string())
 }
 
 fn role(text: &str) -> Result<Role, MetaError> {
@@ -97,11 +101,6 @@ fn lifetime(text: &str) -> Result<SignatureLifetime, MetaError> {
 
 fn form(classic: bool) -> SecretForm {
     if classic { SecretForm::Classic } else { SecretForm::Scannable }
-}
-
-/// What a command prints.
-fn shown(answer: impl Serialize) -> Result<Value, MetaError> {
-    serde_json::to_value(answer).map_err(|error| MetaError::Invalid(error.to_string()))
 }
 
 /// A command at work.
@@ -133,6 +132,12 @@ impl Work<'_> {
         self.metastore.project(project)?.map(|project| project.id).ok_or(MetaError::Unknown("project"))
     }
 
+    /// Who acts on which project; one that there is.
+    fn existing(&self, on: &On) -> Result<(ProjectId, By), MetaError> {
+        let (project, by) = self.on(on)?;
+        self.listed(on).map(|_| (project, by))
+    }
+
     fn console(&self) -> By {
         By::console(self.now)
     }
@@ -149,6 +154,14 @@ impl Work<'_> {
                 Ok(json!({ "account_id": account.0 }))
             }
             Command::Account(command) => self.accounts(command),
+            Command::Project(Project::GroupKey(command)) => {
+                let (project, by) = self.existing(command.on())?;
+                tables::group_keys(self.metastore, command, project, &by)
+            }
+            Command::LookupTable(command) => {
+                let (project, by) = self.existing(command.on())?;
+                tables::lookup_tables(self.metastore, command, project, &by)
+            }
             Command::Project(command) => self.projects(command),
             Command::Credentials(command) => self.credentials(command),
             Command::Key(command) => self.keys(command),
@@ -259,6 +272,7 @@ impl Work<'_> {
                 self.metastore.archive_project(project, true, &by)?;
                 shown(DONE)
             }
+            Project::GroupKey(_) => Err(MetaError::Invalid("it is run elsewhere".to_owned())),
             Project::Unarchive { on } => {
                 let (project, by) = self.on(on)?;
                 self.metastore.archive_project(project, false, &by)?;
@@ -272,6 +286,12 @@ impl Work<'_> {
         let mut options = before.clone();
         if let Some(max) = asked.events_per_second_max {
             options.events_per_second_max = Some(max).filter(|max| *max > 0);
+        }
+        if let Some(max) = asked.address_events_per_second_max {
+            options.address_events_per_second_max = Some(max).filter(|max| *max > 0);
+        }
+        if let Some(max) = asked.bytes_per_second_max {
+            options.bytes_per_second_max = Some(max).filter(|max| *max > 0);
         }
         if let Some(max) = asked.bytes_per_day_max {
             options.bytes_per_day_max = Some(max).filter(|max| *max > 0);
@@ -565,6 +585,14 @@ fn answer(dir: &Path, app: &App, line: &str) -> Value {
                 Err(error) => refused(error.to_string()),
             };
         }
+        Command::LookupTable(LookupTable::Replace { on, id, file }) => {
+            let work = Work { metastore: &app.metastore, now: clock::now(), app: Some(app) };
+            let replaced = work
+                .on(on)
+                .map_err(|error| error.to_string())
+                .and_then(|(project, by)| tables::replace((dir, &app.metastore, Some(&app.store)), (project, &by), id, file));
+            return replaced.map_or_else(refused, |value| json!({ "ok": value }));
+        }
         // What was counted until now belongs to the answer.
         Command::Credentials(_) | Command::Ticket(_) => {
             if let Err(error) = app.callers.write(app) {
@@ -575,7 +603,7 @@ fn answer(dir: &Path, app: &App, line: &str) -> Value {
     }
     // The answer goes out after the running server has applied the change.
     let work = Work { metastore: &app.metastore, now: clock::now(), app: Some(app) };
-    match work.run(&command).and_then(|value| app.reload_credentials().map(|()| value)) {
+    match work.run(&command).and_then(|value| app.reload_credentials().and_then(|()| tables::follow(app, &command)).map(|()| value)) {
         Ok(value) => json!({ "ok": value }),
         Err(error) => refused(error.to_string()),
     }

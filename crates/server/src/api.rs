@@ -9,6 +9,7 @@ pub(crate) mod members;
 pub(crate) mod openapi;
 pub(crate) mod projects;
 pub(crate) mod session;
+pub(crate) mod tables;
 pub(crate) mod tickets;
 
 use std::collections::HashMap;
@@ -409,7 +410,7 @@ async fn call(app: Arc<App>, operation: Operation, request: Request) -> Result<R
         (Cookie::Session.read(&parts.headers, client.is_secure), Cookie::Device.read(&parts.headers, client.is_secure));
     let headers = parts.headers;
     let done = tokio::task::spawn_blocking(move || {
-        let now = clock::now();
+        let now = clock::latest();
         let caller = caller(&app, &headers, session_token.as_deref(), now)?;
         let project = path.get("project").and_then(|id| id.parse().ok()).map(ProjectId);
         let role = permit(&app, &operation, &caller, project, client.is_private, now)?;

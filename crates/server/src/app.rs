@@ -14,10 +14,12 @@ use crate::callers::Callers;
 use crate::clock;
 use crate::config::Settings;
 use crate::gate::Quotas;
+use crate::geo::Geo;
 use crate::leaks::{Leaks, Place};
 use crate::mail::{Mailer, Message};
 use crate::names::{Most, Names};
 use crate::queue::Queues;
+use crate::sdk::Recordings;
 use crate::throttle::Throttle;
 use crate::views::NewInvitation;
 
@@ -37,6 +39,8 @@ pub(crate) struct App {
     pub quotas: Quotas,
     pub names: Names,
     pub leaks: Leaks,
+    pub geo: Geo,
+    pub recordings: Recordings,
     /// Operations of the management API that may run now.
     pub operations: Arc<tokio::sync::Semaphore>,
     /// Calls that wait for a password to be hashed.
@@ -47,6 +51,8 @@ pub(crate) struct App {
     base: String,
     /// Bytes of bodies that may be held while they arrive.
     pub receiving: Arc<tokio::sync::Semaphore>,
+    /// Files of lookup tables that may be read now.
+    pub reading_tables: tokio::sync::Semaphore,
     /// Bodies that may be unpacked now.
     pub unpacking: tokio::sync::Semaphore,
     /// Bytes of requests that may be decoded now.
@@ -96,6 +102,8 @@ impl App {
             counts: Counts::default(),
             callers: Callers::default(),
             base: if given.is_empty() { base } else { given.to_owned() },
+            geo: Geo::open(&settings.geo),
+            recordings: Recordings::default(),
             settings,
             mailer,
             throttle: Throttle::default(),
@@ -108,6 +116,7 @@ impl App {
             queries,
             exports,
             receiving: Arc::new(tokio::sync::Semaphore::new(crate::ingest::RECEIVING_BYTES_MAX)),
+            reading_tables: tokio::sync::Semaphore::new(crate::lookup_tables::READING_MAX),
             unpacking: tokio::sync::Semaphore::new(crate::ingest::UNPACKING_MAX),
             decoding: tokio::sync::Semaphore::new(crate::ingest::DECODING_BYTES_MAX),
         })

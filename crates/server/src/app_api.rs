@@ -90,7 +90,7 @@ pub(crate) async fn call(app: Arc<App>, request: Request, run: Handler) -> Respo
     let path = RawPathParams::from_request_parts(&mut parts, &app).await;
     let path = path.map(|path| path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()).unwrap_or_default();
     let Ok(body) = ingest::collect(&app, body, BODY_BYTES_MAX).await else { return refused(413, "request exceeds max limit") };
-    let (table, client, now) = (app.credentials(), Client::of(&parts, &app.settings.listen.trusted_proxies), clock::now());
+    let (table, client, now) = (app.credentials(), Client::of(&parts, &app.settings.listen.trusted_proxies), clock::latest());
     let caller = match auth::prove_app(&table, &client, &parts.headers, now) {
         Ok((caller, by)) => {
             client.note(&app, by, metastore::Outcome::Accepted, parts.uri.path(), now);

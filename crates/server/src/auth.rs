@@ -52,7 +52,7 @@ pub(crate) struct ReadAccess {
 impl ReadAccess {
     /// Whether the credential that proved this access still opens the project.
     pub(crate) fn is_live(&self) -> bool {
-        let now = clock::now();
+        let now = clock::latest();
         let session_lives = |id| self.app.metastore.is_live_session(id, now).unwrap_or(false);
         self.session.is_none_or(session_lives) && self.app.credentials().is_live(&self.credential, self.project.id, self.right, now)
     }
@@ -114,7 +114,7 @@ impl FromRequest<Arc<App>> for ReadAccess {
         })?;
         let params = Params::parse(uri.query().unwrap_or_default(), Some(&body[..]).filter(|body| !body.is_empty()));
         drop(body);
-        let (client, now) = (Client::of(&parts, &app.settings.listen.trusted_proxies), clock::now());
+        let (client, now) = (Client::of(&parts, &app.settings.listen.trusted_proxies), clock::latest());
         let table = app.credentials();
         if let Some(leaked) = leaks::in_params(&table, &params, now) {
             let in_url = leaks::in_params(&table, &Params::parse(uri.query().unwrap_or_default(), None), now).is_some();
@@ -342,7 +342,8 @@ fn signed(
             Refusal::new(503, "signatures cannot be checked: the key file is missing")
         });
     };
-    signature::check(params, names, secret.expose(), now, key.lifetime_max_ms).map_err(|error| Refusal::new(400, error.to_string()))?;
+    signature::check(params, names, secret.expose(), clock::now(), key.lifetime_max_ms)
+        .map_err(|error| Refusal::new(400, error.to_string()))?;
     key_may(table, client, key, params.filled("project_id"), right, now)?;
     Ok(Proof { project: key.project, by: key_use(key, SIGNATURE), credential: Credential::Key(api_key) })
 }
@@ -542,6 +543,33 @@ pub(crate) fn prove_writer(
             account(table, client, &user, &secret, project_id, Some(right), now).map(Writer::authenticated)
         }
     }
+}
+
+/// Proves who lists and replaces lookup tables: a secret, a service account or a bearer token with the right to import or to change the schema.
+pub(crate) fn prove_tables(
+    table: &CredentialTable,
+    client: &Client,
+    headers: &HeaderMap,
+    project_id: Option<&str>,
+    now: Timestamp,
+) -> Result<Proven, Refusal> {
+    let prove = |right| match (bearer(headers), basic(headers)) {
+        (Some(token), _) => bearer_of(table, client, token, project_id, right, now),
+        (None, None) => Err(Refusal::new(401, "an API secret or a service account is needed")),
+        (None, Some(Basic::Secret(secret))) => secret_of(table, client, &secret, project_id, right, now),
+        (None, Some(Basic::Account(user, secret))) => account(table, client, &user, &secret, project_id, Some(right), now),
+    };
+    let proven = match prove(AccessRight::Import) {
+        Err(refusal) if refusal.status == 403 => prove(AccessRight::Schema).map_err(|_| refusal),
+        other => other,
+    };
+    proven.map(|Proof { project, by, .. }| Proven { project, by })
+}
+
+/// A project that a credential opened, and which credential.
+pub(crate) struct Proven {
+    pub project: ProjectId,
+    pub by: Use,
 }
 
 /// Proves a writer of `/import`. `options` may come from the query or from the form body.

@@ -1,7 +1,7 @@
 //! Backups: one file with everything of an instance but the key file. It is made while the server runs, and holds every event that was
 //! acknowledged before it began.
 //!
-//! A tar of the log, the database, the segments, and at the end a list of all of them with lengths and checksums. The log is copied first
+//! A tar of the log, the database, the segments and lookup tables, and at the end a list of all of them with lengths and checksums. The log is copied first
 //! and the database after it, while nothing is sealed: what the database says is sealed is in the segments, what it does not know yet
 //! is in the log.
 
@@ -78,6 +78,8 @@ fn fill(dir: &Path, metastore: &Metastore, running: Option<&Store>, mut tar: tar
     for name in log {
         add(&mut tar, &name, &dir.join(&name)).map_err(text)?;
     }
+    // All that the copy may name: meanwhile no content is replaced, and the file of a table that is deleted stays.
+    let tables = metastore.lookup_tables_of_all_projects().map_err(|error| error.to_string())?;
     let copy = dir.join("metastore.copy");
     let _ = fs::remove_file(&copy);
     let copied = metastore.copy_to(&copy).map_err(|error| error.to_string());
@@ -85,6 +87,9 @@ fn fill(dir: &Path, metastore: &Metastore, running: Option<&Store>, mut tar: tar
     let _ = fs::remove_file(&copy);
     added?;
     for name in segments {
+        add(&mut tar, &name, &dir.join(&name)).map_err(text)?;
+    }
+    for name in tables.iter().filter_map(|table| table.content.as_ref()).map(store::lookup_file) {
         add(&mut tar, &name, &dir.join(&name)).map_err(text)?;
     }
     let mut header = tar::Header::new_gnu();

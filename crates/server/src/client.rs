@@ -75,6 +75,15 @@ impl Client {
     }
 }
 
+/// The name under which a client called the server, without its port. An address is no name, and no address is stored.
+pub(crate) fn host(parts: &Parts) -> Option<String> {
+    let sent = parts.uri.host().or_else(|| parts.headers.get(header::HOST)?.to_str().ok())?;
+    let name = sent.split_once(':').map_or(sent, |(name, _)| name).trim_end_matches('.').to_ascii_lowercase();
+    let is_name = name.len() <= 253 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.');
+    let has_letter = name.rsplit('.').next().is_some_and(|label| label.bytes().any(|byte| byte.is_ascii_alphabetic()));
+    (is_name && has_letter).then_some(name)
+}
+
 /// Headers that only a proxy writes.
 const FORWARDING: [&str; 6] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "via", "x-real-ip"];
 
@@ -86,16 +95,24 @@ fn last<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 /// Whom trusted proxies speak for.
 fn forwarded_for(headers: &HeaderMap, connected: IpAddr, trusted: &Networks) -> IpAddr {
     let lines = headers.get_all("x-forwarded-for").iter();
+    if !headers.contains_key("x-forwarded-for") {
+        // The other way in which proxies say it: one address, of whom they speak for.
+        return headers.get_all("x-real-ip").iter().next_back().map_or(connected, read_hop);
+    }
     let hops: Vec<&[u8]> = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).collect();
     let mut address = connected;
     for before in hops.into_iter().rev() {
         if !trusted.contains(address) {
             break;
         }
-        // Who cannot be read is nobody: in no network, and not this machine.
-        address = std::str::from_utf8(before).ok().and_then(hop).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        address = read_hop(before);
     }
     address
+}
+
+/// Who stands in a hop. Who cannot be read is nobody: in no network, and not this machine.
+fn read_hop(text: impl AsRef<[u8]>) -> IpAddr {
+    std::str::from_utf8(text.as_ref()).ok().and_then(hop).unwrap_or(Ipv4Addr::UNSPECIFIED.into())
 }
 
 /// An address as proxies write it, with a port or without.
@@ -105,4 +122,39 @@ fn hop(text: &str) -> Option<IpAddr> {
         .ok()
         .or_else(|| bare.parse::<SocketAddr>().ok().map(|address| address.ip()))
         .or_else(|| bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).and_then(|address| address.parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(headers: &[(&'static str, &str)]) -> Parts {
+        let mut request = axum::http::Request::builder().uri("/");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn an_address_is_no_name_of_the_server() {
+        let named = [("a.example", "a.example"), ("A.Example.:8080", "a.example"), ("localhost:1", "localhost")];
+        for (sent, expected) in named {
+            assert_eq!(host(&parts(&[("host", sent)])).as_deref(), Some(expected));
+        }
+        for sent in ["", "127.0.0.1", "127.0.0.1:8080", "[::1]:8080", "::1", "a b", "a/b", &"a".repeat(254)] {
+            assert_eq!(host(&parts(&[("host", sent)])), None, "{sent}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_proxy_says_it_in_one_of_two_ways() {
+        let (proxy, trusted) = (IpAddr::from([10, 0, 0, 1]), Networks::parse("10.0.0.0/8").unwrap());
+        let said = |headers: &[(&'static str, &str)]| forwarded_for(&parts(headers).headers, proxy, &trusted).to_string();
+        assert_eq!(said(&[]), "10.0.0.1");
+        assert_eq!(said(&[("x-real-ip", "203.0.113.7")]), "203.0.113.7");
+        assert_eq!(said(&[("x-real-ip", "203.0.113.7"), ("x-real-ip", "203.0.113.8")]), "203.0.113.8");
+        assert_eq!(said(&[("x-real-ip", "rubbish")]), "0.0.0.0");
+        assert_eq!(said(&[("x-real-ip", "203.0.113.7"), ("x-forwarded-for", "203.0.113.9, 10.0.0.2")]), "203.0.113.9");
+    }
 }

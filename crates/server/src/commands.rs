@@ -57,6 +57,9 @@ pub(crate) enum Command {
     /// Profiles of users and groups.
     #[command(subcommand)]
     Profiles(Profiles),
+    /// Tables whose columns enrich properties.
+    #[command(subcommand)]
+    LookupTable(LookupTable),
     /// The audit log.
     #[command(subcommand)]
     Audit(Audit),
@@ -152,6 +155,120 @@ pub(crate) enum Project {
         #[command(flatten)]
         on: On,
     },
+    /// Properties that name the groups of an event.
+    #[command(subcommand)]
+    GroupKey(GroupKey),
+}
+
+#[derive(clap::Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum GroupKey {
+    /// Declare a group key; prints the id that queries know it by.
+    Add {
+        #[command(flatten)]
+        on: On,
+        /// The property, exactly as events bring it.
+        #[arg(long)]
+        key: String,
+        /// What people call it; by default what the property is called.
+        #[arg(long)]
+        name: Option<String>,
+        /// An id to keep from elsewhere.
+        #[arg(long, allow_negative_numbers = true)]
+        data_group_id: Option<i64>,
+    },
+    /// List a project's group keys.
+    List {
+        #[command(flatten)]
+        on: On,
+    },
+    /// End a group key; profiles of its groups and properties of events stay.
+    Remove {
+        #[command(flatten)]
+        on: On,
+        #[arg(long)]
+        key: String,
+    },
+}
+
+impl GroupKey {
+    /// Who acts on which project.
+    pub(crate) fn on(&self) -> &On {
+        match self {
+            Self::Add { on, .. } | Self::List { on } | Self::Remove { on, .. } => on,
+        }
+    }
+}
+
+#[derive(clap::Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LookupTable {
+    /// Make a table without content; prints the id that it is replaced by.
+    Create {
+        #[command(flatten)]
+        on: On,
+        #[arg(long)]
+        name: String,
+        /// A UUID to keep from elsewhere.
+        #[arg(long)]
+        id: Option<String>,
+        #[command(flatten)]
+        mapping: Mapping,
+    },
+    /// List a project's tables.
+    List {
+        #[command(flatten)]
+        on: On,
+    },
+    /// Change what a table is called, or which properties lead to it, all of them; what is not named stays as it is.
+    Set {
+        #[command(flatten)]
+        on: On,
+        #[arg(long)]
+        id: String,
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        mapping: Mapping,
+        /// No property leads to it any more.
+        #[arg(long, conflicts_with_all = ["event_properties", "profile_properties"])]
+        no_properties: bool,
+    },
+    /// Put the content of a CSV file, packed by gzip or not, in the place of what a table has: all of it, or none.
+    Replace {
+        #[command(flatten)]
+        on: On,
+        #[arg(long)]
+        id: String,
+        file: PathBuf,
+    },
+    /// End a table with its content.
+    Delete {
+        #[command(flatten)]
+        on: On,
+        #[arg(long)]
+        id: String,
+    },
+}
+
+impl LookupTable {
+    /// Who acts on which project.
+    pub(crate) fn on(&self) -> &On {
+        match self {
+            Self::Create { on, .. } | Self::List { on } | Self::Set { on, .. } | Self::Replace { on, .. } | Self::Delete { on, .. } => on,
+        }
+    }
+}
+
+/// The properties whose values are the keys of a table.
+#[derive(clap::Args, Serialize, Deserialize)]
+pub(crate) struct Mapping {
+    /// A property of events; may be named several times.
+    #[arg(long = "event-property")]
+    pub(crate) event_properties: Vec<String>,
+    /// A property of users' profiles; may be named several times.
+    #[arg(long = "profile-property")]
+    pub(crate) profile_properties: Vec<String>,
 }
 
 /// Settings of a project and of its token. An empty or zero value takes a limit away.
@@ -178,6 +295,12 @@ pub(crate) struct ProjectSet {
     /// Events and profile updates by the token in a second; 0 for no limit.
     #[arg(long)]
     pub(crate) events_per_second_max: Option<u32>,
+    /// The same from one address, an IPv6 network of 64 bits counting as one; 0 for no limit.
+    #[arg(long)]
+    pub(crate) address_events_per_second_max: Option<u32>,
+    /// Bytes of records by the token in a second; 0 for no limit.
+    #[arg(long)]
+    pub(crate) bytes_per_second_max: Option<u64>,
     /// Bytes of requests by the token in a day of UTC; 0 for no limit.
     #[arg(long)]
     pub(crate) bytes_per_day_max: Option<u64>,
@@ -526,7 +649,9 @@ impl Command {
             Self::Setup { password, .. } | Self::Account(Account::Create { password, .. }) => password.password = read()?,
             Self::ServiceAccount(ServiceAccount::Create { secret_stdin: true, secret, .. }) => *secret = Some(read()?),
             Self::Project(Project::Create(asked)) if asked.api_secret_stdin => asked.api_secret = Some(read()?),
-            Self::Backup { file } => *file = std::path::absolute(&*file).map_err(|error| error.to_string())?,
+            Self::Backup { file } | Self::LookupTable(LookupTable::Replace { file, .. }) => {
+                *file = std::path::absolute(&*file).map_err(|error| error.to_string())?
+            }
             _ => {}
         }
         Ok(())

@@ -15,10 +15,13 @@ const DEFAULTS: &str = include_str!("../../../sluice.default.toml");
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
     pub listen: Listen,
+    pub routes: Routes,
     pub queries: Queries,
     pub store: Store,
     pub log: Log,
     pub track: Track,
+    pub lookup_tables: LookupTables,
+    pub geo: Geo,
     pub mail: Mail,
 }
 
@@ -31,10 +34,22 @@ pub(crate) struct Listen {
     tls_key: PathBuf,
     pub public_url: String,
     pub trusted_proxies: Proxies,
+    pub path_prefixes: Vec<String>,
     pub connections_max: usize,
     header_timeout_seconds: u64,
     body_idle_timeout_seconds: u64,
     body_timeout_seconds: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Routes {
+    pub track: String,
+    pub engage: String,
+    pub groups: String,
+    pub flags: String,
+    pub record: String,
+    pub settings: String,
 }
 
 /// Networks of proxies whose word about the client is believed.
@@ -79,6 +94,19 @@ pub(crate) struct Track {
     pub redirect_hosts: Vec<String>,
     pub event_names_per_day_max: usize,
     pub property_names_per_day_max: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LookupTables {
+    pub calls_per_day_max: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Geo {
+    pub mmdb_file: PathBuf,
+    pub reverse_geocoding: bool,
 }
 
 #[derive(Clone, Deserialize)]
@@ -143,6 +171,7 @@ impl Settings {
         if !(1..=most).contains(&settings.listen.connections_max) {
             return Err(format!("{shown}: listen.connections_max must be a number from 1 to {most}"));
         }
+        crate::routes::aliases(&settings).map_err(|error| format!("{shown}: {error}"))?;
         Ok(settings)
     }
 
@@ -213,6 +242,17 @@ impl Log {
     }
 }
 
+/// The sockets that whoever started the server holds for it (`LISTEN_FDS`, as systemd passes them): they queue what comes while it restarts.
+pub(crate) fn held_sockets() -> Result<Vec<std::net::TcpListener>, String> {
+    let mut held = listenfd::ListenFd::from_env();
+    let failed = |error| format!("a socket that was handed over takes no connections: {error}");
+    let mut sockets = Vec::new();
+    for at in 0..held.len() {
+        sockets.extend(held.take_tcp_listener(at).map_err(failed)?);
+    }
+    Ok(sockets)
+}
+
 /// `SLUICE_DATA`: the data directory where `--data` is not given.
 pub(crate) fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, String> {
     given
@@ -245,6 +285,13 @@ mod tests {
         assert!(read("[queries]\nconcurent_max = 9\n").unwrap_err().contains("concurent_max"));
         assert!(read("[querys]\n").unwrap_err().contains("querys"));
         assert!(read("[listen]\naddress = 8080\n").is_err());
+    }
+
+    #[test]
+    fn a_path_cannot_stand_for_two_endpoints() {
+        assert!(read("[listen]\npath_prefixes = [\"/_mp/api\"]\n[routes]\ntrack = \"collect\"\n").is_ok());
+        assert!(read("[routes]\ntrack = \"collect\"\nengage = \"/collect/\"\n").unwrap_err().contains("collect"));
+        assert!(read("[routes]\ntrack = \"api/x\"\n").unwrap_err().contains("api/x"));
     }
 
     #[test]

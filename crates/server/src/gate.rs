@@ -2,6 +2,7 @@
 //! Whoever proves a secret is not asked.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,15 +12,48 @@ use model::time::DAY_MS;
 use model::{Event, ProfileOp, ProfileUpdate, ProjectId, Timestamp, Value};
 
 /// What the tokens of all projects brought of late.
-pub(crate) struct Quotas(Mutex<HashMap<ProjectId, Brought>>);
+pub(crate) struct Quotas(Mutex<Of>);
+
+#[derive(Default)]
+struct Of {
+    projects: HashMap<ProjectId, Brought>,
+    addresses: HashMap<(ProjectId, IpAddr), Bucket>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Brought {
-    /// Events that may come at once; less than none after a large batch.
+    events: Bucket,
+    bytes: Bucket,
+    day: i64,
+    bytes_of_day: u64,
+}
+
+/// So much a second; a second's worth may come at once. Whoever has any left may send a batch of any size, and makes good for it before the
+/// next: so the mean holds, and no batch is too large for ever.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    /// Less than none after a large batch.
     left: f64,
     at: Timestamp,
-    day: i64,
-    bytes: u64,
+}
+
+impl Bucket {
+    const FULL: Self = Self { left: f64::MAX, at: Timestamp(0) };
+
+    fn refilled(self, rate: f64, at: Timestamp) -> Self {
+        let since = (at.0 - self.at.0).max(0) as f64 / 1000.0;
+        Self { left: (self.left + since * rate).min(rate), at }
+    }
+
+    /// Takes from it, or says how long to wait.
+    fn take(self, rate: f64, amount: u64, at: Timestamp) -> Result<Self, Duration> {
+        let full = self.refilled(rate, at);
+        if full.left < 1.0 {
+            let wait = (1.0 - full.left) / rate.max(0.01);
+            return Err(Duration::from_secs_f64(wait.clamp(1.0, RETRY_SECONDS_MAX)));
+        }
+        Ok(Self { left: full.left - amount as f64, at })
+    }
 }
 
 /// What a request brings to a project.
@@ -33,51 +67,64 @@ pub(crate) struct Load<'a> {
 
 /// Clients come back soon and find room, or come back again.
 const RETRY_SECONDS_MAX: f64 = 60.0;
+/// More senders are not remembered at a time; then those go whose second is over, and if that does not help, all.
+const ADDRESSES_MAX: usize = 100_000;
 
 fn day_of(now: Timestamp) -> i64 {
     now.0.div_euclid(DAY_MS)
 }
 
+fn is_limited(options: &TokenOptions) -> bool {
+    let second = [options.events_per_second_max, options.address_events_per_second_max];
+    second.iter().any(Option::is_some) || options.bytes_per_second_max.is_some() || options.bytes_per_day_max.is_some()
+}
+
 impl Quotas {
     /// Goes on with the bytes of a day that were counted before.
     pub(crate) fn new(day: i64, bytes: Vec<(ProjectId, u64)>) -> Self {
-        let brought = |bytes| Brought { left: f64::MAX, at: Timestamp(day * DAY_MS), day, bytes };
-        Self(Mutex::new(bytes.into_iter().map(|(project, bytes)| (project, brought(bytes))).collect()))
+        let brought = |bytes_of_day| Brought { events: Bucket::FULL, bytes: Bucket::FULL, day, bytes_of_day };
+        let projects = bytes.into_iter().map(|(project, bytes)| (project, brought(bytes))).collect();
+        Self(Mutex::new(Of { projects, ..Of::default() }))
     }
 
-    /// Takes a request whole, or says how long to wait. A second's worth may come at once. Whoever has any left may send a batch of any
-    /// size, and makes good for it before the next: so the mean holds, and no batch is too large for ever.
-    pub(crate) fn take(&self, loads: &[Load<'_>], now: Timestamp) -> Result<(), Duration> {
-        let is_limited = |load: &&Load<'_>| load.options.events_per_second_max.is_some() || load.options.bytes_per_day_max.is_some();
-        if !loads.iter().any(|load| is_limited(&load)) {
+    /// Takes a request of an address whole, or says how long to wait. Days are those of `now`, seconds those of the `steady` clock.
+    pub(crate) fn take(&self, loads: &[Load<'_>], address: IpAddr, now: Timestamp, steady: Timestamp) -> Result<(), Duration> {
+        if !loads.iter().any(|load| is_limited(load.options)) {
             return Ok(());
         }
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut after = Vec::new();
-        for load in loads.iter().filter(is_limited) {
-            let fresh = Brought { left: f64::MAX, at: now, day: day_of(now), bytes: 0 };
-            let mut brought = all.get(&load.project).copied().unwrap_or(fresh);
+        let (mut projects, mut addresses) = (Vec::new(), Vec::new());
+        for load in loads.iter().filter(|load| is_limited(load.options)) {
+            let fresh = Brought { events: Bucket::FULL, bytes: Bucket::FULL, day: day_of(now), bytes_of_day: 0 };
+            let mut brought = all.projects.get(&load.project).copied().unwrap_or(fresh);
             if let Some(max) = load.options.events_per_second_max {
-                let rate = f64::from(max);
-                let since = (now.0 - brought.at.0).max(0) as f64 / 1000.0;
-                brought.left = (brought.left + since * rate).min(rate);
-                if brought.left < 1.0 {
-                    let wait = (1.0 - brought.left) / rate.max(0.01);
-                    return Err(Duration::from_secs_f64(wait.clamp(1.0, RETRY_SECONDS_MAX)));
-                }
-                brought.left -= load.events as f64;
+                brought.events = brought.events.take(f64::from(max), load.events, steady)?;
             }
-            brought.at = now;
+            if let Some(max) = load.options.bytes_per_second_max {
+                brought.bytes = brought.bytes.take(max as f64, load.bytes, steady)?;
+            }
+            if let Some(max) = load.options.address_events_per_second_max {
+                let sender = (load.project, address);
+                let bucket = all.addresses.get(&sender).copied().unwrap_or(Bucket::FULL);
+                addresses.push((sender, bucket.take(f64::from(max), load.events, steady)?));
+            }
             if brought.day != day_of(now) {
-                (brought.day, brought.bytes) = (day_of(now), 0);
+                (brought.day, brought.bytes_of_day) = (day_of(now), 0);
             }
-            if load.options.bytes_per_day_max.is_some_and(|max| brought.bytes >= max) {
+            if load.options.bytes_per_day_max.is_some_and(|max| brought.bytes_of_day >= max) {
                 return Err(Duration::from_secs_f64(RETRY_SECONDS_MAX));
             }
-            brought.bytes += load.bytes;
-            after.push((load.project, brought));
+            brought.bytes_of_day += load.bytes;
+            projects.push((load.project, brought));
         }
-        all.extend(after);
+        all.projects.extend(projects);
+        if all.addresses.len() >= ADDRESSES_MAX && !addresses.is_empty() {
+            all.addresses.retain(|_, bucket| bucket.left < 0.0 || steady.0 - bucket.at.0 < 1000);
+            if all.addresses.len() >= ADDRESSES_MAX {
+                all.addresses.clear();
+            }
+        }
+        all.addresses.extend(addresses);
         Ok(())
     }
 
@@ -85,7 +132,8 @@ impl Quotas {
     pub(crate) fn of_day(&self, now: Timestamp) -> (i64, Vec<(ProjectId, u64)>) {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let day = day_of(now);
-        (day, all.iter().filter(|(_, brought)| brought.day == day).map(|(project, brought)| (*project, brought.bytes)).collect())
+        let of_day = all.projects.iter().filter(|(_, brought)| brought.day == day);
+        (day, of_day.map(|(project, brought)| (*project, brought.bytes_of_day)).collect())
     }
 }
 
@@ -157,8 +205,14 @@ mod tests {
 
     const P: ProjectId = ProjectId(1);
 
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn taken_from(address: IpAddr, quotas: &Quotas, options: &TokenOptions, events: u64, bytes: u64, at: i64) -> bool {
+        quotas.take(&[Load { project: P, options, events, bytes }], address, Timestamp(at), Timestamp(at)).is_ok()
+    }
+
     fn taken(quotas: &Quotas, options: &TokenOptions, events: u64, bytes: u64, at: i64) -> bool {
-        quotas.take(&[Load { project: P, options, events, bytes }], Timestamp(at)).is_ok()
+        taken_from(HOME, quotas, options, events, bytes, at)
     }
 
     /// P2 of the security bar: a flood at ten times the quota gets in at the quota.
@@ -184,5 +238,52 @@ mod tests {
         assert!(taken(&quotas, &options, 1, 500, at) && !taken(&quotas, &options, 1, 1, at + 1));
         assert_eq!(quotas.of_day(Timestamp(at)), (5, vec![(P, 1100)]));
         assert!(taken(&quotas, &options, 1, 1, at + DAY_MS));
+    }
+
+    #[test]
+    fn p2_bytes_come_in_at_their_rate() {
+        let options = TokenOptions { bytes_per_second_max: Some(10_000), ..TokenOptions::default() };
+        let quotas = Quotas::new(0, Vec::new());
+        let bytes: u64 = (0..60_000).map(|ms| if taken(&quotas, &options, 1, 700, ms) { 700 } else { 0 }).sum();
+        assert!((590_000..=612_000).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn p2_one_address_takes_nothing_from_the_others() {
+        let options = TokenOptions { address_events_per_second_max: Some(10), ..TokenOptions::default() };
+        let quotas = Quotas::new(0, Vec::new());
+        let other: IpAddr = "203.0.113.7".parse().unwrap();
+        let mut events = [0; 2];
+        for ms in 0..60_000 {
+            events[0] += u32::from(taken(&quotas, &options, 1, 0, ms));
+            events[1] += u32::from(ms % 200 == 0 && taken_from(other, &quotas, &options, 1, 0, ms));
+        }
+        assert!((595..=615).contains(&events[0]) && events[1] == 300, "{events:?}");
+    }
+
+    #[test]
+    fn p2_senders_are_remembered_within_bounds() {
+        let options = TokenOptions { address_events_per_second_max: Some(1), ..TokenOptions::default() };
+        let quotas = Quotas::new(0, Vec::new());
+        for number in 0..3 * ADDRESSES_MAX as u32 {
+            assert!(taken_from(std::net::Ipv4Addr::from(number).into(), &quotas, &options, 1, 0, i64::from(number)));
+        }
+        assert!(quotas.0.lock().unwrap().addresses.len() <= ADDRESSES_MAX);
+    }
+
+    /// T21 of the security bar: the limits of a second go by the steady clock, whatever the wall clock does.
+    #[test]
+    fn t21_no_limit_stalls_when_the_clock_jumps() {
+        let options = TokenOptions { events_per_second_max: Some(10), ..TokenOptions::default() };
+        for jump in [-DAY_MS, -1000, 1000, DAY_MS] {
+            let quotas = Quotas::new(0, Vec::new());
+            let mut events = 0;
+            for ms in 0..60_000 {
+                let wall = 20_000 * DAY_MS + ms + if ms > 30_000 { jump } else { 0 };
+                let load = Load { project: P, options: &options, events: 1, bytes: 0 };
+                events += u32::from(quotas.take(&[load], HOME, Timestamp(wall), Timestamp(ms)).is_ok());
+            }
+            assert!((595..=615).contains(&events), "{events} over a jump of {jump} ms");
+        }
     }
 }

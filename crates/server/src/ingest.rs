@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Limited};
 use metastore::{CredentialTable, Outcome};
 use model::{AccessRight, Timestamp};
 use store::StoreError;
@@ -23,7 +23,7 @@ use crate::app::App;
 use crate::auth::{self, Refusal, Writer};
 use crate::client::Client;
 use crate::judge::{self, Judge, Judged};
-use crate::{clock, gate, leaks};
+use crate::{client, clock, gate, leaks};
 
 const LIMITS: Limits = Limits { decoded_bytes_max: 10 * 1024 * 1024, records_max: 2000 };
 
@@ -75,13 +75,18 @@ pub(crate) async fn collect(app: &App, body: Body, bytes_max: usize) -> Result<R
     let mut places = Vec::new();
     let read = async {
         let mut held = FIRST_BYTES;
-        let mut body = Limited::new(body, bytes_max);
+        let mut body = body;
         let mut whole = BytesMut::new();
         while let Some(frame) = tokio::time::timeout(listen.body_idle_timeout(), body.frame()).await.map_err(|_| Unread::Broken)? {
-            let frame = frame.map_err(|error| if error.is::<LengthLimitError>() { Unread::TooLarge } else { Unread::Broken })?;
-            if let Ok(data) = frame.into_data() {
-                whole.extend_from_slice(&data);
+            let data = frame.map_err(|_| Unread::Broken)?.into_data().unwrap_or_default();
+            if whole.len() + data.len() > bytes_max {
+                // Its place is free for others; the rest is heard out, so that the client hears the answer.
+                drop(whole);
+                places.clear();
+                discard(app, body).await;
+                return Err(Unread::TooLarge);
             }
+            whole.extend_from_slice(&data);
             if whole.len() > held {
                 // Room is taken for as much again as there is: a body asks a few times only.
                 let more = held.min(bytes_max);
@@ -97,13 +102,28 @@ pub(crate) async fn collect(app: &App, body: Body, bytes_max: usize) -> Result<R
     Ok(Received { bytes, _places: places })
 }
 
-/// Reads a body that nobody wants: a client that still sends it would take the answer for a broken connection.
-pub(crate) async fn drain(app: &App, request: Request) {
-    const DRAINED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Reads a body that nobody wants: a client that still sends it would take the answer for a broken connection. How long it was.
+pub(crate) async fn drain(app: &App, request: Request) -> u64 {
+    discard(app, request.into_body()).await
+}
+
+async fn discard(app: &App, body: Body) -> u64 {
+    const DISCARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
+    discard_within(app, body, DISCARDED_BYTES_MAX).await
+}
+
+/// As [`drain`], up to a number of bytes.
+pub(crate) async fn discard_within(app: &App, body: Body, bytes_max: usize) -> u64 {
     let listen = &app.settings.listen;
-    let mut body = Limited::new(request.into_body(), DRAINED_BYTES_MAX);
-    let read = async { while let Ok(Some(Ok(_))) = tokio::time::timeout(listen.body_idle_timeout(), body.frame()).await {} };
+    let mut body = Limited::new(body, bytes_max);
+    let mut bytes = 0;
+    let read = async {
+        while let Ok(Some(Ok(frame))) = tokio::time::timeout(listen.body_idle_timeout(), body.frame()).await {
+            bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+        }
+    };
     let _ = tokio::time::timeout(listen.body_timeout(), read).await;
+    bytes
 }
 
 /// Handles a write request.
@@ -117,7 +137,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     };
     let now = clock::now();
     let is_long = plain.len() > INLINE_BYTES_MAX;
-    let table = app.credentials();
+    let (table, ended) = (app.credentials(), clock::latest());
     let client = Client::of(&parts, &app.settings.listen.trusted_proxies);
     let leaked = judge::leak_around(&table, query, &plain, now);
     let (options, records) = aside(is_long, || body::decode_plain(query, plain, LIMITS));
@@ -128,10 +148,10 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
             _ => reply(endpoint, &options, 0, &[], Some(&BodyError::Malformed(place.refusal().to_owned()))),
         });
     }
-    if let Some(leaked) = leaks::as_api_key(&table, options.api_key.as_deref(), now) {
+    if let Some(leaked) = leaks::as_api_key(&table, options.api_key.as_deref(), ended) {
         app.note_leak(leaked, leaks::Place::Url, client.address, now);
     }
-    let writer = match writer(endpoint, &app, &table, &client, &parts, &options, now) {
+    let writer = match writer(endpoint, &app, &table, &client, &parts, &options, ended) {
         Ok(writer) => writer,
         Err(refused) => return refused,
     };
@@ -152,20 +172,25 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         address: client.address,
         origin: origin.as_deref(),
         headers: &parts.headers,
+        host: client::host(&parts),
         now,
     };
     let mut judged = aside(is_long, || judge.judge(records));
     if judged.must_wait {
         tracing::warn!("a write waits: the identity secret of its project cannot be opened");
-        return try_again(StatusCode::SERVICE_UNAVAILABLE.into_response());
+        return unavailable(endpoint, &options, TRY_AGAIN);
     }
-    if let Err(wait) = app.quotas.take(&judged.loads(&table), now) {
-        return over_quota(endpoint, wait);
+    if let Err(wait) = app.quotas.take(&judged.loads(&table), client.limited_address(), now, clock::steady()) {
+        return overloaded(endpoint, &options, wait);
     }
     app.counts.rejected.fetch_add(judged.rejections.len() as u64, Ordering::Relaxed);
     let (accepted, rejections) = (judged.accepted, std::mem::take(&mut judged.rejections));
-    if let Err(refused) = store(endpoint, &app, judged, is_long, now).await {
-        return refused;
+    if let Err(error) = store(&app, judged, is_long, now).await {
+        tracing::warn!(%error, "a write was refused");
+        return match error {
+            StoreError::Overloaded => overloaded(endpoint, &options, TRY_AGAIN),
+            _ => unavailable(endpoint, &options, TRY_AGAIN),
+        };
     }
     redirected(&app, &options, respond(reply(endpoint, &options, accepted, &rejections, None)))
 }
@@ -175,12 +200,12 @@ async fn plain<'a>(endpoint: Endpoint, app: &'a App, query: &str, body: Body) ->
     let sent = match collect(app, body, LIMITS.decoded_bytes_max + 4096).await {
         Ok(sent) => sent,
         Err(Unread::TooLarge) => {
-            let (options, _) = body::decode(query, b"", LIMITS);
+            let options = body::decode(query, b"", LIMITS).0;
             return Err(respond(reply(endpoint, &options, 0, &[], Some(&BodyError::TooLarge(LIMITS.decoded_bytes_max)))));
         }
         // Nothing of it was taken. A client that is still there and slow tries again on 503; on 4xx some drop their data.
         Err(Unread::Broken) if endpoint == Endpoint::Import => return Err(respond(Reply::refused(408, "the body did not arrive in time"))),
-        Err(Unread::Broken) => return Err(try_again(StatusCode::SERVICE_UNAVAILABLE.into_response())),
+        Err(Unread::Broken) => return Err(unavailable(endpoint, &body::decode(query, b"", LIMITS).0, TRY_AGAIN)),
     };
     // A few bytes of gzip may hold very many: a few bodies are unpacked at a time. Records take several times the bytes that they had: so
     // many bytes are decoded at a time, the others wait as bytes.
@@ -201,21 +226,17 @@ async fn plain<'a>(endpoint: Endpoint, app: &'a App, query: &str, body: Body) ->
 }
 
 /// Stores what was judged; nothing is acknowledged before.
-async fn store(endpoint: Endpoint, app: &App, judged: Judged, is_long: bool, now: Timestamp) -> Result<(), Response> {
+async fn store(app: &App, judged: Judged, is_long: bool, now: Timestamp) -> Result<(), StoreError> {
     let Judged { mut events, updates, .. } = judged;
     aside(is_long, || app.names.spill(&mut events, now));
     for (project, events) in events {
         let count = events.len() as u64;
-        if let Err(error) = app.store.append(project, events).await {
-            return Err(unavailable(endpoint, &error));
-        }
+        app.store.append(project, events).await?;
         app.counts.events.fetch_add(count, Ordering::Relaxed);
     }
     for (project, updates) in updates {
         let count = updates.len() as u64;
-        if let Err(error) = app.store.append_profiles(project, updates).await {
-            return Err(unavailable(endpoint, &error));
-        }
+        app.store.append_profiles(project, updates).await?;
         app.counts.updates.fetch_add(count, Ordering::Relaxed);
     }
     Ok(())
@@ -276,36 +297,32 @@ fn allowed_redirect(target: &str, hosts: &[String]) -> Option<HeaderValue> {
     (known && is_plain && !has_user && matches!(uri.scheme_str(), Some("http" | "https"))).then(|| target.parse().ok()).flatten()
 }
 
-fn respond(reply: Reply) -> Response {
+pub(crate) fn respond(reply: Reply) -> Response {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, [(header::CONTENT_TYPE, reply.content_type), (header::CACHE_CONTROL, "no-store")], reply.body).into_response()
 }
 
-/// Nothing was acknowledged. Client SDKs keep a batch on 503; on 429 one of them drops it.
-fn unavailable(endpoint: Endpoint, error: &StoreError) -> Response {
-    tracing::warn!(%error, "a write was refused");
-    try_again(match (endpoint, error) {
-        (Endpoint::Import, StoreError::Overloaded) => {
-            respond(Reply::refused(429, "Project exceeded rate limits. Please retry the request with exponential backoff."))
-        }
-        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-    })
+/// Nothing of a request was taken, and soon it may be.
+fn unavailable(endpoint: Endpoint, options: &body::Options, wait: Duration) -> Response {
+    try_again(respond(wire::dialect::unavailable(endpoint, options)), wait)
 }
 
-/// A project's token brought more than its quota. Nothing of the request was taken.
-fn over_quota(endpoint: Endpoint, wait: Duration) -> Response {
-    let mut response = match endpoint {
+/// There was more than a quota or the disk takes. Client SDKs keep a batch on 503; on 429 one of them drops it.
+fn overloaded(endpoint: Endpoint, options: &body::Options, wait: Duration) -> Response {
+    match endpoint {
         Endpoint::Import => {
-            respond(Reply::refused(429, "Project exceeded rate limits. Please retry the request with exponential backoff."))
+            let text = "Project exceeded rate limits. Please retry the request with exponential backoff.";
+            try_again(respond(Reply::refused(429, text)), wait)
         }
-        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-    };
+        _ => unavailable(endpoint, options, wait),
+    }
+}
+
+/// When a client is asked to come back where nothing says better.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+fn try_again(mut response: Response, wait: Duration) -> Response {
     let seconds = wait.as_millis().div_ceil(1000).max(1).to_string();
     response.headers_mut().extend(seconds.parse().ok().map(|value| (header::RETRY_AFTER, value)));
-    response
-}
-
-fn try_again(mut response: Response) -> Response {
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     response
 }

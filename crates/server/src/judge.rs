@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use metastore::{CredentialTable, Leaked, Project};
@@ -10,6 +11,7 @@ use model::{Event, ProfileUpdate, ProjectId, Timestamp, Value};
 use wire::body::Options;
 use wire::dialect::Endpoint;
 use wire::identity::{self, Proof};
+use wire::location::{Location, Whence};
 use wire::params::Params;
 use wire::track::{Makes, Record, Rejection, Rules};
 use wire::{engage, json, track};
@@ -31,6 +33,8 @@ pub(crate) struct Judge<'a> {
     /// The page that sent it, where a browser did.
     pub origin: Option<&'a str>,
     pub headers: &'a HeaderMap,
+    /// The name under which the server was called.
+    pub host: Option<String>,
     pub now: Timestamp,
 }
 
@@ -46,6 +50,8 @@ pub(crate) struct Judged {
     pub must_wait: bool,
     /// Whether a bot sent the request, once somebody asked.
     is_bot: Option<bool>,
+    /// Where the sender is, once somebody asked.
+    sender: Option<Option<Arc<Location>>>,
     /// Records of the public and their bytes, by project.
     public: HashMap<ProjectId, (u64, u64)>,
 }
@@ -82,8 +88,12 @@ pub(crate) fn leak_around(table: &CredentialTable, query: &str, plain: &[u8], no
 impl Judge<'_> {
     /// Judges every record; nothing is stored yet.
     pub(crate) fn judge(&self, records: Vec<Value>) -> Judged {
-        let makes =
-            Fresh { table: self.table, project: self.writer.project, address: self.options.ip.then_some(self.address), now: self.now };
+        let makes = Fresh {
+            table: self.table,
+            project: self.writer.project,
+            address: self.options.ip.filter(|asks| *asks).map(|_| self.address),
+            now: self.now,
+        };
         let mut judged = Judged::default();
         for (index, record) in records.into_iter().enumerate() {
             match self.record(index, record, &makes, &mut judged) {
@@ -117,13 +127,17 @@ impl Judge<'_> {
                 credentialed: is_import && self.writer.project.is_some(),
                 authenticated: self.writer.authenticated,
                 now: self.now,
-                is_long: self.options.is_long,
                 keeps_ignored: self.keeps_ignored(&record),
+                host: self.host.as_deref(),
             };
+            let whence = Whence::of_event(&record, self.options.ip);
             match track::event(index, record, rules, makes) {
                 Record::Good { token, mut item } => {
                     let Some(project) = self.project(index, &token)? else { return Ok(()) };
                     item.authenticated = self.is_authenticated(project.id);
+                    if let Some(location) = self.location(whence, judged) {
+                        location.add_to_event(&mut item.properties);
+                    }
                     let proof = self.has_identity(project).then(|| Proof::take(&mut item.properties));
                     if !item.authenticated {
                         if project.token_options.identity_needs_signature {
@@ -151,6 +165,11 @@ impl Judge<'_> {
                 Record::Good { token, mut item } => {
                     let Some(project) = self.project(index, &token)? else { return Ok(()) };
                     let authenticated = self.is_authenticated(project.id);
+                    // A group is not where its members are.
+                    let whence = if groups { Whence::Nowhere } else { Whence::of_profile(&record, self.options.ip) };
+                    if let Some(location) = self.location(whence, judged) {
+                        location.add_to_profile(whence, &mut item);
+                    }
                     let proof = self.has_identity(project).then(|| Proof::take_of_profile(&record, &mut item));
                     if authenticated {
                         item.iter_mut().for_each(|update| update.authenticated = true);
@@ -180,6 +199,17 @@ impl Judge<'_> {
         let by_credential = self.writer.project.filter(|_| self.endpoint == Endpoint::Import);
         let project = by_credential.or_else(of_token).and_then(|project| self.table.projects.get(&project));
         project.is_some_and(|project| project.token_options.flags_bots && !self.is_authenticated(project.id))
+    }
+
+    /// The place of a record's user. The sender of many records is looked for once.
+    fn location(&self, whence: Whence, judged: &mut Judged) -> Option<Arc<Location>> {
+        let geo = &self.app.geo;
+        match whence {
+            Whence::Nowhere => None,
+            Whence::Sender => judged.sender.get_or_insert_with(|| geo.of_address(self.address).map(Arc::new)).clone(),
+            Whence::Address(address) => geo.of_address(address).map(Arc::new),
+            Whence::Coordinates { latitude, longitude } => geo.of_coordinates(latitude, longitude).map(Arc::new),
+        }
     }
 
     fn has_identity(&self, project: &Project) -> bool {

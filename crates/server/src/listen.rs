@@ -1,10 +1,7 @@
 //! The accept loop: timeouts for headers, any-case methods, normal paths, TLS, graceful shutdown.
 
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,19 +10,21 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use crate::aliases::Aliases;
+use crate::stream::Stream;
 use crate::tls::Certificate;
 
 /// Some SDKs put whole batches into the request line.
 const HEAD_BYTES_MAX: usize = 256 * 1024;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
-/// A client that takes nothing of its answer for so long is given up.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Whoever connected just before the end has sent its request by then; a connection without one is closed at once.
+const SETTLING: Duration = Duration::from_millis(100);
 
 /// Who is at the other end of the connection, as an extension of every request.
 #[derive(Clone, Copy)]
@@ -42,6 +41,8 @@ pub(crate) struct AsSent(pub Uri);
 #[derive(Clone)]
 pub(crate) struct Listener {
     pub router: Router,
+    /// Other paths for what the router knows.
+    pub aliases: Arc<Aliases>,
     pub header_timeout: Duration,
     /// Connections that all listeners hold together.
     pub room: Arc<Semaphore>,
@@ -85,6 +86,7 @@ impl Listener {
             });
         }
         drop(listener);
+        tokio::time::sleep(SETTLING).await;
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await;
     }
 
@@ -93,9 +95,10 @@ impl Listener {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let router = TowerToHyperService::new(self.router.clone());
+        let aliases = self.aliases.clone();
         let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(peer);
-            if let Some(uri) = crate::routes::normal(request.uri()) {
+            if let Some(uri) = aliases.resolve(request.uri()) {
                 let sent = std::mem::replace(request.uri_mut(), uri);
                 request.extensions_mut().insert(AsSent(sent));
             }
@@ -109,63 +112,10 @@ impl Listener {
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_timeout)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(Impatient::new(stream)), service);
+            // Who sends and goes, as PHP's socket does, has sent all the same.
+            .half_close(true)
+            .serve_connection(TokioIo::new(Stream::new(stream)), service);
         // A connection that breaks is its client's affair.
         let _ = watcher.watch(connection).await;
-    }
-}
-
-/// A stream whose writes fail where the other side takes nothing for too long.
-struct Impatient<S> {
-    stream: S,
-    waiting: Option<Pin<Box<tokio::time::Sleep>>>,
-}
-
-impl<S> Impatient<S> {
-    fn new(stream: S) -> Self {
-        Self { stream, waiting: None }
-    }
-
-    /// Starts to wait where nothing goes on, and fails when that took too long.
-    fn watched<T>(&mut self, outcome: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if outcome.is_ready() {
-            self.waiting = None;
-            return outcome;
-        }
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
-        ready!(waiting.as_mut().poll(context));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watched(outcome, context)
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.watched(outcome, context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.stream).poll_flush(context);
-        self.watched(outcome, context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.watched(outcome, context)
     }
 }

@@ -1,6 +1,7 @@
 //! `sluice`: the server and its command line.
 
 mod admin;
+mod aliases;
 mod api;
 mod app;
 mod app_api;
@@ -17,10 +18,12 @@ mod compress;
 mod config;
 mod demo;
 mod gate;
+mod geo;
 mod ingest;
 mod judge;
 mod leaks;
 mod listen;
+mod lookup_tables;
 mod mail;
 mod names;
 mod notices;
@@ -30,6 +33,8 @@ mod reports;
 mod routes;
 mod sdk;
 mod serve;
+mod stream;
+mod tables;
 mod throttle;
 mod tls;
 mod views;

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use model::time::DAY_MS;
 use model::value::Properties;
 use model::{Event, ProjectId, Timestamp, Value};
+use wire::location::{EVENT_PROPERTIES, RECEIPT_PROPERTIES};
 
 use crate::{bots, gate};
 
@@ -19,20 +20,12 @@ const EVENT_NAME: &str = "$event_name";
 /// Events that say who is who: under another name they would not.
 const EVENTS_OF_ITS_OWN: [&str; 4] = [OVERFLOW, "$identify", "$create_alias", "$merge"];
 /// Properties that say who is who, and those that the server adds.
-const PROPERTIES_OF_ITS_OWN: [&str; 12] = [
-    OVERFLOW,
-    EVENT_NAME,
-    gate::ORIGIN_OK,
-    bots::IS_BOT,
-    "mp_processing_time_ms",
-    "$import",
-    "$user_id",
-    "$device_id",
-    "$identified_id",
-    "$anon_id",
-    "$distinct_ids",
-    "alias",
-];
+const PROPERTIES_OF_ITS_OWN: [&str; 10] =
+    [OVERFLOW, EVENT_NAME, gate::ORIGIN_OK, bots::IS_BOT, "$user_id", "$device_id", "$identified_id", "$anon_id", "$distinct_ids", "alias"];
+
+fn is_of_its_own(name: &str) -> bool {
+    PROPERTIES_OF_ITS_OWN.contains(&name) || RECEIPT_PROPERTIES.contains(&name) || EVENT_PROPERTIES.contains(&name)
+}
 
 /// New names that the token of a project may bring on a day.
 #[derive(Debug, Clone, Copy)]
@@ -128,7 +121,7 @@ impl Names {
     /// Returns how many names were put aside.
     fn spill_event(&self, brought: &mut Brought, event: &mut Event) -> usize {
         let (known, most) = (&mut brought.properties, self.most);
-        let mut is_over = |name: &str| !known.takes(self.key.hash_one(name), most.properties) && !PROPERTIES_OF_ITS_OWN.contains(&name);
+        let mut is_over = |name: &str| !is_of_its_own(name) && !known.takes(self.key.hash_one(name), most.properties);
         let mut over = Properties::default();
         let mut spilled = event.properties.keys().filter(|name| is_over(name)).count();
         if spilled > 0 {

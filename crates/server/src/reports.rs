@@ -286,12 +286,23 @@ pub async fn event_names(access: ReadAccess) -> Response {
     }
 }
 
+/// The group key of a `data_group_id`; a key that was not declared is its own.
+async fn group_key(access: &ReadAccess, asked: String) -> String {
+    let (app, project) = (access.app.clone(), access.project.id);
+    let known = tokio::task::spawn_blocking(move || app.metastore.group_keys(project)).await;
+    let known = known.ok().and_then(Result::ok).unwrap_or_default();
+    known.into_iter().find(|key| key.data_group_id.to_string() == asked).map_or(asked, |key| key.key)
+}
+
 /// User profiles, a page at a time. Mixpanel: GET /api/2.0/engage.
 pub async fn engage(access: ReadAccess) -> Response {
-    let report = match wire::profiles::parse(&access.params) {
+    let mut report = match wire::profiles::parse(&access.params) {
         Ok(report) => report,
         Err(text) => return refused(&access, &text),
     };
+    if let Some(asked) = report.group_key.take() {
+        report.group_key = Some(group_key(&access, asked).await);
+    }
     let now = clock::now();
     let mut bytes = [0u8; 16];
     getrandom::fill(&mut bytes).expect("the operating system has randomness");
@@ -331,6 +342,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
         ("sluice_seal_failed", u64::from(app.store.seal_failed())),
         ("sluice_log_failed", u64::from(app.store.log_failed())),
     ];
-    let text: String = figures.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
+    let mut text: String = figures.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
+    text.push_str(&app.recordings.metrics());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

@@ -11,16 +11,20 @@ use axum::routing::{any, get as get_page};
 
 use model::{AccessRight, Role};
 
-use crate::api::{self, Handler, Operation, Who, account, instance, keys, members, projects, session, tickets};
+use crate::aliases::Aliases;
+use crate::api::{self, Handler, Operation, Who, account, instance, keys, members, projects, session, tables, tickets};
 use crate::app::App;
-use crate::{app_api, ingest, page, reports, sdk};
+use crate::config::{Routes, Settings};
+use crate::{app_api, ingest, lookup_tables, page, reports, sdk};
 use wire::dialect::Endpoint;
 use wire::signature::Names;
 
 /// What is read with a secret; no other site may with a secret that a browser stored.
-const SECRET_PREFIXES: [&str; 3] = ["/api/2.0", "/api/query", APP];
+const SECRET_PREFIXES: [&str; 4] = ["/api/2.0", "/api/query", APP, LOOKUP_TABLES];
 /// Where the original's app API lies.
 const APP: &str = "/api/app";
+/// Where lookup tables are listed and replaced.
+const LOOKUP_TABLES: &str = "/lookup-tables";
 /// The prefixes under which reports are read; the first is the canonical one.
 const READ_PREFIXES: [&str; 2] = ["/api/2.0", "/api/query"];
 
@@ -90,7 +94,14 @@ pub(crate) fn operations() -> Vec<Operation> {
         get("/projects/{project}/keys", Member(Consumer), "list_keys", keys::list, "The project's API keys without their secrets."),
         get("/projects/{project}/members", Member(Consumer), "list_members", members::list, "The members, owners first."),
         delete("/projects/{project}/members/{account}", Member(Consumer), "remove_member", members::remove, "Ends a membership: one's own, or as an admin another's.").fresh(),
+        get("/projects/{project}/group-keys", Member(Consumer), "list_group_keys", tables::list_group_keys, "The properties that name the groups of an event."),
+        get("/projects/{project}/lookup-tables", Member(Consumer), "list_lookup_tables", tables::list_lookup_tables, "The project's lookup tables."),
         // Admins of the project.
+        post("/projects/{project}/group-keys", Member(Admin), "add_group_key", tables::add_group_key, "Declares a group key."),
+        delete("/projects/{project}/group-keys/{group}", Member(Admin), "remove_group_key", tables::remove_group_key, "Ends a group key; profiles of its groups and properties of events stay."),
+        post("/projects/{project}/lookup-tables", Member(Admin), "create_lookup_table", tables::create_lookup_table, "Makes a lookup table without content."),
+        patch("/projects/{project}/lookup-tables/{table}", Member(Admin), "change_lookup_table", tables::change_lookup_table, "Changes what a lookup table is called, and what leads to it."),
+        delete("/projects/{project}/lookup-tables/{table}", Member(Admin), "delete_lookup_table", tables::delete_lookup_table, "Ends a lookup table with its content."),
         patch("/projects/{project}", Member(Admin), "change_project", projects::change, "Changes a project's settings."),
         put("/projects/{project}/token-options", Member(Admin), "set_token_options", projects::set_token_options, "Says what the project's token may bring; replaces all of it.").fresh(),
         put("/projects/{project}/require-tls", Member(Admin), "require_tls", projects::require_tls, "Refuses secrets over plain HTTP, or takes them again.").fresh(),
@@ -183,6 +194,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/settings", any(sdk::settings))
         .route("/decide", any(sdk::decide))
         .route("/record", any(sdk::record))
+        .route(LOOKUP_TABLES, any(lookup_tables::list))
+        .route(&format!("{LOOKUP_TABLES}/{{id}}"), any(lookup_tables::replace))
         .route(TRACK, any(|app, request| ingest::write(Endpoint::Track, app, request)))
         .route("/engage", any(|app, request| ingest::write(Endpoint::Engage, app, request)))
         .route("/groups", any(|app, request| ingest::write(Endpoint::Groups, app, request)))
@@ -274,30 +287,41 @@ pub(crate) fn counted(path: &str) -> &str {
         path
     } else if path.starts_with(APP) {
         APP
+    } else if path.starts_with(LOOKUP_TABLES) {
+        LOOKUP_TABLES
     } else {
         "unknown"
     }
 }
 
-/// Collapses doubled slashes and drops a trailing one: SDKs send both, and none follows a redirect of a POST.
-pub(crate) fn normal(uri: &Uri) -> Option<Uri> {
-    let path = uri.path();
-    if !path.contains("//") && (path.len() == 1 || !path.ends_with('/')) {
-        return None;
-    }
-    let mut normal = String::with_capacity(path.len());
-    for piece in path.split('/').filter(|piece| !piece.is_empty()) {
-        normal.push('/');
-        normal.push_str(piece);
-    }
-    if normal.is_empty() {
-        normal.push('/');
-    }
-    if let Some(query) = uri.query() {
-        normal.push('?');
-        normal.push_str(query);
-    }
-    normal.parse().ok()
+/// The other paths that the settings give to endpoints, so that a page can send beneath its own site's paths.
+pub(crate) fn aliases(settings: &Settings) -> Result<Aliases, String> {
+    // What stands for something already, and what is asked for by clients that know no other name.
+    let own = [
+        "api",
+        "track",
+        "engage",
+        "groups",
+        "import",
+        "flags",
+        "settings",
+        "decide",
+        "record",
+        "setup",
+        "health",
+        "metrics",
+        "invitation",
+        "reset-password",
+        "confirm-email",
+        "lookup-tables",
+        "app",
+        "sign-in",
+        "static",
+        "libs",
+    ];
+    let Routes { track, engage, groups, flags, record, settings: remote } = &settings.routes;
+    let names = [(track, TRACK), (engage, "/engage"), (groups, "/groups"), (flags, "/flags"), (record, "/record"), (remote, "/settings")];
+    Aliases::new(&settings.listen.path_prefixes, &names.map(|(name, path)| (name.clone(), path)), &own)
 }
 
 /// Whether a path is for pages of this server alone.

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::app::App;
-use crate::config::{Settings, Tls};
+use crate::config::{self, Settings, Tls};
 use crate::listen::Listener;
 use crate::mail::{self, Mailer};
 use crate::tls::{self, Certificate};
@@ -43,22 +43,41 @@ pub(crate) fn run(dir: &Path, settings: Settings, key: Option<PathBuf>, allowed:
     } else {
         log.init()
     }
+    // It clears what it read from the environment: no thread may look there meanwhile.
+    let sockets = config::held_sockets()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
-    runtime.block_on(serve(dir, settings, tls, key, allowed))
+    runtime.block_on(serve(dir, settings, tls, key, allowed, sockets))
 }
 
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
-    let listener = TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))?;
+/// Listens on an address: on the socket that is held for it, where there is one.
+async fn bind(address: SocketAddr, held: &mut Vec<std::net::TcpListener>) -> Result<(TcpListener, SocketAddr), String> {
+    let failed = |error: std::io::Error| format!("cannot listen on {address}: {error}");
+    let listener = match held.iter().position(|socket| socket.local_addr().is_ok_and(|bound| bound == address)) {
+        Some(at) => {
+            let socket = held.swap_remove(at);
+            socket.set_nonblocking(true).map_err(failed)?;
+            TcpListener::from_std(socket).map_err(failed)?
+        }
+        None => TcpListener::bind(address).await.map_err(failed)?,
+    };
     let bound = listener.local_addr().map_err(|error| error.to_string())?;
     Ok((listener, bound))
 }
 
-async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<PathBuf>, allowed: Allowed) -> Result<(), String> {
+async fn serve(
+    dir: &Path,
+    settings: Settings,
+    tls: Option<Tls>,
+    key: Option<PathBuf>,
+    allowed: Allowed,
+    mut sockets: Vec<std::net::TcpListener>,
+) -> Result<(), String> {
     let is_demo = allowed.demo;
     let _held = admin::hold(dir)?;
     let key_file = admin::key_file(dir, key);
     let first_run = !key_file.exists();
     let metastore = Arc::new(Metastore::open(dir, &key_file, clock::now()).map_err(|error| error.to_string())?);
+    clock::remember(metastore.newest_time().map_err(|error| error.to_string())?);
     if first_run && metastore.has_key_file() {
         println!("key file made: {} (without it no API secret can be read; keep a copy apart from backups)", key_file.display());
     }
@@ -83,7 +102,7 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
     let store = Store::open(options, metastore.clone()).map_err(|error| error.to_string())?;
     let (stop, stopped) = watch::channel(false);
     let background = tokio::spawn(store.clone().run(stopped.clone()));
-    let (listener, address) = bind(settings.listen.address).await?;
+    let (listener, address) = bind(settings.listen.address, &mut sockets).await?;
     let mut secure = None;
     let mut trust = None;
     if let Some(Tls { address, files }) = tls {
@@ -96,11 +115,17 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
             }
             None => return Err("--tls-listen needs --tls-cert and --tls-key".to_owned()),
         };
-        secure = Some((bind(address).await?, Certificate::open(files)?));
+        secure = Some((bind(address, &mut sockets).await?, Certificate::open(files)?));
+    }
+    if let Some(address) = sockets.first().and_then(|socket| socket.local_addr().ok()) {
+        return Err(format!(
+            "a socket for {address} was handed over, and nothing is to listen there: name the same address in both places"
+        ));
     }
     let shown = if is_demo { demo::prepare(&metastore, &store, address).await? } else { String::new() };
     let listening = Listener {
         router: axum::Router::new(),
+        aliases: Arc::new(routes::aliases(&settings)?),
         header_timeout: settings.listen.header_timeout(),
         room: Arc::new(Semaphore::new(settings.listen.connections_max)),
         certificate: None,
@@ -111,6 +136,8 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
     tokio::spawn(mail::run(app.clone(), mails));
     let telling = tokio::spawn(notices::run(app.clone(), stopped.clone()));
     admin::serve(dir, app.clone()).await.map_err(|error| format!("cannot open the command socket: {error}"))?;
+    let (places, watched) = (app.clone(), stopped.clone());
+    tokio::spawn(async move { places.geo.follow(watched).await });
     let counting = tokio::spawn(callers::run(app.clone(), stopped.clone()));
     let listening = Listener { router: routes::router(app), ..listening };
     let mut servers = vec![tokio::spawn(listening.clone().serve(listener, stopped.clone()))];
@@ -152,4 +179,23 @@ async fn serve(dir: &Path, settings: Settings, tls: Option<Tls>, key: Option<Pat
     let _ = telling.await;
     let _ = background.await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_held_socket_is_taken_for_its_address_and_no_other() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        // It waits in the queue of the socket, as it would during a restart.
+        let waiting = std::net::TcpStream::connect(address).unwrap();
+        let mut held = vec![socket];
+        let (_, other) = bind("127.0.0.1:0".parse().unwrap(), &mut held).await.unwrap();
+        assert!(other != address && held.len() == 1);
+        let (listener, bound) = bind(address, &mut held).await.unwrap();
+        assert!(bound == address && held.is_empty());
+        assert_eq!(listener.accept().await.unwrap().1, waiting.local_addr().unwrap());
+    }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use model::Timestamp;
 use model::time::DAY_MS;
 
-/// Tries of accounts and addresses.
+/// Tries of accounts and addresses. Every `now` is a time of [`crate::clock::steady`]: a clock that jumps neither locks out nor lets in.
 #[derive(Default)]
 pub(crate) struct Throttle {
     accounts: Mutex<HashMap<[u8; 32], Tries>>,

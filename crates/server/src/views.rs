@@ -1,10 +1,14 @@
 //! What people see of the metastore's rows: one form for the management API and for the command line. Times are instants of UTC such as
 //! `2027-01-31T12:00:00Z`. Nothing here holds a secret but what says so in its name, and that is shown where it is made or revealed.
 
+mod tables;
+
 use metastore::{Legacy, Metastore, Result};
 use model::{ProjectId, Role, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use tables::{GroupKey, LookupProperty, LookupTable};
 
 /// An instant of UTC.
 pub(crate) fn shown(at: Timestamp) -> String {
@@ -24,6 +28,11 @@ pub(crate) fn instant(text: Option<&str>) -> Result<Option<Timestamp>> {
 
 fn shown_if(at: Option<Timestamp>) -> Option<String> {
     at.map(shown)
+}
+
+/// What a command prints.
+pub(crate) fn shown_as(answer: impl Serialize) -> Result<serde_json::Value> {
+    serde_json::to_value(answer).map_err(|error| metastore::MetaError::Invalid(error.to_string()))
 }
 
 /// Something was done, and there is nothing to tell of it.
@@ -481,6 +490,10 @@ impl From<metastore::AuditRow> for AuditRow {
 pub(crate) struct TokenOptions {
     /// Events and profile updates by the token in a second.
     pub events_per_second_max: Option<u32>,
+    /// Events and profile updates by the token from one address in a second.
+    pub address_events_per_second_max: Option<u32>,
+    /// Bytes of records by the token in a second.
+    pub bytes_per_second_max: Option<u64>,
     /// Bytes of requests by the token in a day of UTC.
     pub bytes_per_day_max: Option<u64>,
     /// Origins that browsers may send from, such as `https://shop.example` or `https://*.shop.example`; none for all. Whoever is no
@@ -505,6 +518,8 @@ impl From<metastore::TokenOptions> for TokenOptions {
         let origins = options.origins.to_string();
         Self {
             events_per_second_max: options.events_per_second_max,
+            address_events_per_second_max: options.address_events_per_second_max,
+            bytes_per_second_max: options.bytes_per_second_max,
             bytes_per_day_max: options.bytes_per_day_max,
             origins: origins.split(',').filter(|origin| !origin.is_empty()).map(str::to_owned).collect(),
             enforce_origins: options.enforces_origins,
@@ -525,6 +540,8 @@ impl TryFrom<TokenOptions> for metastore::TokenOptions {
         let no_origin = |piece| metastore::MetaError::Invalid(format!("`{piece}` is no origin: write it as https://shop.example"));
         Ok(Self {
             events_per_second_max: options.events_per_second_max,
+            address_events_per_second_max: options.address_events_per_second_max,
+            bytes_per_second_max: options.bytes_per_second_max,
             bytes_per_day_max: options.bytes_per_day_max,
             origins: origins.map_err(no_origin)?,
             enforces_origins: options.enforce_origins,

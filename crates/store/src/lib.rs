@@ -9,6 +9,7 @@ mod dedup;
 pub mod disk;
 mod error;
 mod log;
+mod lookups;
 mod merge;
 mod pack;
 mod paths;
@@ -34,11 +35,13 @@ use model::{Event, ProfileUpdate, ProjectId, Timestamp};
 use crate::dedup::Keys;
 use crate::disk::Disk;
 use crate::log::{Applied, Log, Payload};
+use crate::lookups::{Cache, Joins};
 use crate::segment::{Live, SegmentFile};
 use crate::tail::Part;
 
 pub use batch::{Batch, Column, Wanted};
 pub use error::StoreError;
+pub use lookups::{Lookup, ReplaceError, lookup_file, replace_lookup};
 pub use restore::Restored;
 pub use snapshot::{ProfileKind, ScanRequest, Snapshot};
 
@@ -105,6 +108,12 @@ pub(crate) struct Shared {
     log: Log,
     sealing: Mutex<()>,
     compacting: Mutex<()>,
+    /// A content of a lookup table is written.
+    replacing: Mutex<()>,
+    /// What properties lead to is read again.
+    following: Mutex<()>,
+    /// Contents of lookup tables that are in memory.
+    lookups: Arc<Cache>,
     counter: AtomicU64,
     tail_rows: Arc<AtomicU64>,
     fresh_rows: Arc<AtomicU64>,
@@ -115,6 +124,8 @@ pub(crate) struct Shared {
 
 /// See [`Store::hold_files`].
 pub struct FilesHeld<'s> {
+    _joins: Vec<Arc<Joins>>,
+    _replacing: MutexGuard<'s, ()>,
     _compacting: MutexGuard<'s, ()>,
     _sealing: MutexGuard<'s, ()>,
 }
@@ -161,6 +172,7 @@ pub(crate) struct ProjectState {
     /// Keys of the tail that stand there twice or pass a segment's filter.
     suspects: Keys,
     updates: Vec<Arc<(u64, Vec<ProfileUpdate>)>>,
+    joins: Arc<Joins>,
 }
 
 impl ProjectState {
@@ -255,6 +267,10 @@ impl Store {
         for project in state.projects.values_mut() {
             project.profile_segments.sort_by_key(|segment| segment.seq_max);
         }
+        let lookups = Arc::new(Cache::default());
+        lookups::open(&metastore, &options.disk, &options.dir, &lookups, |project, joins| {
+            state.projects.entry(project).or_default().joins = Arc::new(joins);
+        })?;
         let sealed_through = metastore.sealed_through(0)? as u64;
         state.last_seq = sealed_through;
         let state = Arc::new(Mutex::new(state));
@@ -311,6 +327,9 @@ impl Store {
             log,
             sealing,
             compacting,
+            replacing: Mutex::new(()),
+            following: Mutex::new(()),
+            lookups,
             counter,
             tail_rows,
             fresh_rows,
@@ -359,13 +378,17 @@ impl Store {
         Ok(state.projects.get(&project).map(Snapshot::of).unwrap_or_default())
     }
 
-    /// Keeps every file of the store in its place while the returned guard lives: nothing is sealed, compacted or forgotten. Events are
-    /// taken all the same. Blocking, until what runs is through.
+    /// Keeps every file of the store in its place while the returned guard lives: nothing is sealed, compacted or forgotten, and no content
+    /// of a lookup table replaced. Events are taken all the same. Blocking, until what runs is through.
     pub fn hold_files(&self) -> FilesHeld<'_> {
         fn held(lock: &Mutex<()>) -> MutexGuard<'_, ()> {
             lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
-        FilesHeld { _compacting: held(&self.shared.compacting), _sealing: held(&self.shared.sealing) }
+        let (_compacting, _sealing) = (held(&self.shared.compacting), held(&self.shared.sealing));
+        let _replacing = held(&self.shared.replacing);
+        // A lookup table may be deleted meanwhile: its file stays with who holds it.
+        let _joins = self.shared.lock().projects.values().map(|project| project.joins.clone()).collect();
+        FilesHeld { _joins, _replacing, _compacting, _sealing }
     }
 
     /// Figures for operators.

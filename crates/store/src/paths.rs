@@ -42,6 +42,21 @@ pub(crate) fn profiles(project: i64, seq_min: u64, seq_max: u64, counter: u64) -
     format!("{project}-{seq_min}-{seq_max}-{counter}.profiles")
 }
 
+/// The folder of the lookup tables.
+pub(crate) fn lookup_dir(root: &Path) -> PathBuf {
+    root.join("lookup-tables")
+}
+
+/// The file of a lookup table's content. The number tells apart what a table had one after the other.
+pub(crate) fn lookup(id: &str, number: u64) -> String {
+    format!("{id}-{number}.lookup")
+}
+
+/// The number in the name of a lookup table's file.
+pub(crate) fn lookup_number(name: &str) -> Option<u64> {
+    name.strip_suffix(".lookup")?.rsplit('-').next()?.parse().ok()
+}
+
 /// The counter in the name of a file of a segment.
 pub(crate) fn counter(name: &str) -> Option<u64> {
     match name.rsplit_once(".superseded-") {

@@ -162,7 +162,7 @@ pub(crate) fn decode_rows(bytes: &[u8]) -> Option<Vec<u32>> {
 }
 
 /// The bytes before the checksum, where it fits them.
-fn checked(bytes: &[u8]) -> Option<&[u8]> {
+pub(crate) fn checked(bytes: &[u8]) -> Option<&[u8]> {
     let (body, checksum) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
     (crc32fast::hash(body).to_le_bytes() == checksum).then_some(body)
 }

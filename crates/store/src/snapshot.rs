@@ -14,6 +14,7 @@ use rustc_hash::FxHashMap;
 use crate::batch::{Batch, Wanted, fixed};
 use crate::dedup::{self, Keys, Resolution};
 use crate::error::StoreError;
+use crate::lookups::Joins;
 use crate::profiles::{self, StoredProfile};
 use crate::segment::{Columns, Live, Rows, SegmentFile};
 use crate::tail::{Content, Packed, Part, Row, Suspect};
@@ -28,6 +29,7 @@ pub struct Snapshot {
     tail: Vec<Arc<Part>>,
     suspects: Keys,
     updates: Vec<Arc<(u64, Vec<ProfileUpdate>)>>,
+    pub(crate) joins: Arc<Joins>,
 }
 
 /// Which rows a scan yields, and what of them.
@@ -105,6 +107,7 @@ impl Snapshot {
             tail: project.tail.clone(),
             suspects: project.suspects.clone(),
             updates: project.updates.clone(),
+            joins: project.joins.clone(),
         }
     }
 

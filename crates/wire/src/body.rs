@@ -48,8 +48,9 @@ pub struct Options {
     pub api_key: Option<String>,
     /// Project of a service account.
     pub project_id: Option<String>,
-    /// The sender's address stands for the user where a record names nobody.
-    pub ip: bool,
+    /// Whether the sender's address says where the user is, where the request tells; if it does, it also stands for the user where a
+    /// record names nobody.
+    pub ip: Option<bool>,
     /// Some of the text was not UTF-8.
     pub lossy: bool,
     /// The data is long enough that one of its records may be longer than a record may be.
@@ -81,7 +82,7 @@ pub fn decode_plain(query: &str, body: Vec<u8>, limits: Limits) -> (Options, Res
         let (fields, broken) = form_lossy(text.as_bytes());
         pairs.extend(fields);
         lossy |= broken;
-        match pairs.iter().find(|(name, _)| name == "data") {
+        match pairs.iter().find(|(name, data)| name == "data" && !data.is_empty()) {
             Some((_, data)) => unescape(data, &mut lossy).and_then(|text| raw(&text, limits)),
             None => Err(BodyError::Malformed("data, missing or empty".to_owned())),
         }
@@ -92,7 +93,7 @@ pub fn decode_plain(query: &str, body: Vec<u8>, limits: Limits) -> (Options, Res
 }
 
 fn options(pairs: &[(String, String)]) -> Options {
-    let get = |name: &str| pairs.iter().find(|(given, _)| given == name).map(|(_, value)| value.clone()).filter(|value| !value.is_empty());
+    let get = |name: &str| pairs.iter().find(|(given, value)| given == name && !value.is_empty()).map(|(_, value)| value.clone());
     let truthy = |name: &str| get(name).is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"));
     Options {
         verbose: truthy("verbose"),
@@ -102,7 +103,7 @@ fn options(pairs: &[(String, String)]) -> Options {
         redirect: get("redirect"),
         api_key: get("api_key"),
         project_id: get("project_id"),
-        ip: truthy("ip"),
+        ip: get("ip").map(|_| truthy("ip")),
         lossy: false,
         is_long: false,
     }
@@ -132,7 +133,37 @@ fn unescape(data: &str, lossy: &mut bool) -> Result<String, BodyError> {
         return Ok(data.to_owned());
     }
     let bytes = base64_bytes(data).ok_or_else(|| BodyError::Malformed("data is neither JSON nor base64".to_owned()))?;
-    Ok(text_lossy(bytes, lossy))
+    let is_halved = bytes.contains(&0xed) && std::str::from_utf8(&bytes).is_err();
+    Ok(text_lossy(if is_halved { joined(&bytes) } else { bytes }, lossy))
+}
+
+/// Joins the halves of characters beyond U+FFFF: the browser SDK's base64 has either of them as three bytes of its own (CESU-8). A half
+/// alone, as it is left where the SDK cuts a text, becomes one byte that is no UTF-8.
+fn joined(bytes: &[u8]) -> Vec<u8> {
+    let half = |at: usize| match bytes.get(at..at + 3) {
+        Some([0xed, second @ 0xa0..=0xbf, third @ 0x80..=0xbf]) => Some(0xd000 | (u32::from(second & 0x3f) << 6) | u32::from(third & 0x3f)),
+        _ => None,
+    };
+    let mut whole = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        match (half(at), half(at + 3)) {
+            (Some(high @ 0xd800..=0xdbff), Some(low @ 0xdc00..=0xdfff)) => {
+                let joined = char::from_u32(0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00)).unwrap_or(char::REPLACEMENT_CHARACTER);
+                whole.extend_from_slice(joined.encode_utf8(&mut [0; 4]).as_bytes());
+                at += 6;
+            }
+            (Some(_), _) => {
+                whole.push(0xff);
+                at += 3;
+            }
+            (None, _) => {
+                whole.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    whole
 }
 
 /// Without white space and byte order marks around it.
@@ -227,6 +258,27 @@ mod tests {
     }
 
     #[test]
+    fn halved_characters_are_joined() {
+        for (sent, read) in [
+            (&b"a\xed\xa0\xbc\xed\xbe\x88b"[..], "a\u{1f388}b"),
+            (b"\xed\x9f\xbf\xee\x80\x80", "\u{d7ff}\u{e000}"),
+            (b"a\xed\xa0\xbc", "a\u{fffd}"),
+            (b"\xed\xbe\x88\xed\xa0\xbc", "\u{fffd}\u{fffd}"),
+            (b"\xed\xa0", "\u{fffd}\u{fffd}"),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&joined(sent)), read, "{sent:x?}");
+        }
+        for character in ['\u{10000}', '\u{1f388}', '\u{10ffff}'] {
+            let halves = character.encode_utf16(&mut [0; 2]).to_vec();
+            let bytes: Vec<u8> = halves
+                .iter()
+                .flat_map(|half| [0xe0 | (half >> 12) as u8, 0x80 | (half >> 6 & 0x3f) as u8, 0x80 | (half & 0x3f) as u8])
+                .collect();
+            assert_eq!(joined(&bytes), character.to_string().into_bytes());
+        }
+    }
+
+    #[test]
     fn limits_hold_before_and_after_gzip() {
         assert_eq!(decode("", &gzip(&[b' '; 100_000]), LIMITS).1, Err(BodyError::TooLarge(10_000)));
         assert_eq!(decode("", b"[1,2,3,4]", LIMITS).1, Err(BodyError::TooMany(3)));
@@ -238,5 +290,8 @@ mod tests {
         assert!(decode("", b"data=x&verbose=1", LIMITS).0.verbose);
         assert!(decode("verbose=2", b"", LIMITS).0.verbose);
         assert!(!decode("verbose=0", b"", LIMITS).0.verbose);
+        assert!(decode("verbose=", b"data=x&verbose=1", LIMITS).0.verbose, "an empty one says nothing");
+        assert_eq!(records("data=", b"data={\"a\":1}"), [r#"{"a":1}"#]);
+        assert_eq!(["", "ip=", "ip=0", "ip=1"].map(|query| decode(query, b"", LIMITS).0.ip), [None, None, Some(false), Some(true)]);
     }
 }

@@ -31,7 +31,7 @@ pub struct Reply {
 const PIXEL: [u8; 43] = *b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;";
 
 impl Reply {
-    fn json(status: u16, body: String) -> Self {
+    pub(crate) fn json(status: u16, body: String) -> Self {
         Self { status, content_type: "application/json", body: body.into_bytes() }
     }
 
@@ -40,9 +40,11 @@ impl Reply {
         let word = match status {
             401 => "Unauthorized",
             403 => "Forbidden",
+            405 => "Method Not Allowed",
             408 => "Request Timeout",
             413 => "Request Entity Too Large",
             429 => "Too Many Requests",
+            503 => "Service Unavailable",
             _ => "Bad Request",
         };
         let mut body = format!("{{\"code\":{status},\"error\":");
@@ -62,6 +64,18 @@ pub fn identity_refused() -> Reply {
             "{{\"code\":400,\"error\":\"{error}\",\"failed_records\":[\"{text}\"],\"num_records_imported\":0,\"status\":\"Bad Request\"}}"
         ),
     )
+}
+
+/// Answers a request of which nothing was taken now; it may come again.
+pub fn unavailable(endpoint: Endpoint, options: &Options) -> Reply {
+    const REASON: &str = "a temporary failure occurred";
+    if endpoint == Endpoint::Import || options.strict {
+        return Reply::refused(503, REASON);
+    }
+    match options.verbose {
+        true => Reply::json(503, format!("{{\"error\":\"{REASON}\",\"status\":0}}")),
+        false => Reply { status: 503, content_type: "text/plain", body: b"0".to_vec() },
+    }
 }
 
 /// Answers a request of which `accepted` records were taken.

@@ -317,6 +317,7 @@ impl Parser<'_> {
             "properties" => Some(Scope::Properties),
             "user" => Some(Scope::User),
             "event" => Some(Scope::Event),
+            "group_properties" => Some(Scope::Group),
             _ => None,
         };
         if let Some(scope) = scope {
@@ -376,6 +377,7 @@ mod tests {
             r#"boolean(properties["signed up"])"#,
             r#"properties['a'] not in ["x"]"#,
             r#"has_prefix(string(user["x"]),"2016")"#,
+            r#"group_properties["plan"] == "pro""#,
             "1.5e3 + -2 * 3 % 4",
         ] {
             assert!(parse(text).is_ok(), "{text}: {:?}", parse(text));

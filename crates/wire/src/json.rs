@@ -271,9 +271,25 @@ pub fn mend(value: &mut Value) {
 
 /// How many bytes [`write()`] makes of a value.
 pub fn len(value: &Value) -> usize {
-    let mut out = String::new();
-    write(value, &mut out);
-    out.len()
+    let text = |text: &str| {
+        let more = |byte: u8| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 1,
+            0..b' ' => 5,
+            _ => 0,
+        };
+        text.len() + 2 + text.bytes().map(more).sum::<usize>()
+    };
+    match value {
+        Value::Null => 4,
+        Value::Bool(flag) => 5 - usize::from(*flag),
+        Value::Number(Number::Int(int)) => int.unsigned_abs().checked_ilog10().unwrap_or(0) as usize + 1 + usize::from(*int < 0),
+        Value::Number(number) => number.text().len(),
+        Value::String(string) => text(string),
+        Value::List(list) => 2 + list.len().saturating_sub(1) + list.iter().map(len).sum::<usize>(),
+        Value::Object(object) => {
+            2 + object.len().saturating_sub(1) + object.iter().map(|(name, value)| text(name) + 1 + len(value)).sum::<usize>()
+        }
+    }
 }
 
 /// Writes JSON without spaces.
@@ -368,6 +384,11 @@ mod tests {
             let mut out = String::new();
             write(&parse(text).unwrap(), &mut out);
             assert_eq!(out, text);
+            assert_eq!(len(&parse(text).unwrap()), text.len());
+        }
+        for text in [r#"[0,-1,9,10,-9223372036854775808,9223372036854775807,0.5,[],{},[{}],{"a":1,"b":false}]"#, r#"["\u0001\t\r\n\\\""]"#]
+        {
+            assert_eq!(len(&parse(text).unwrap()), text.len(), "{text}");
         }
     }
 

@@ -5,6 +5,7 @@ use model::{Event, Timestamp, Value};
 
 use crate::body::RECORD_BYTES_MAX;
 use crate::json;
+use crate::location::{RECEIPT_PROPERTIES, Receipt};
 
 /// Why a record was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub enum Record<T> {
 
 /// How the records of a request are judged.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules {
+pub struct Rules<'a> {
     /// `/import` rather than `/track`.
     pub import: bool,
     /// Full validation.
@@ -50,10 +51,10 @@ pub struct Rules {
     pub authenticated: bool,
     /// The time of receipt.
     pub now: Timestamp,
-    /// Records are measured: one of them may be too long.
-    pub is_long: bool,
     /// Records with `$ignore` are read rather than dropped.
     pub keeps_ignored: bool,
+    /// The name under which the server was called.
+    pub host: Option<&'a str>,
 }
 
 const TEXT_CHARS_MAX: usize = 255;
@@ -62,6 +63,8 @@ const NESTING_MAX: usize = 10;
 pub(crate) const DEVICE: &str = "$device:";
 /// How far a client's clock may be ahead.
 const AHEAD_MAX_MS: i64 = 3_600_000;
+/// What an event has elsewhere, or nowhere: an address is never stored.
+const TAKEN_OUT: [&str; 5] = ["token", "time", "distinct_id", "$insert_id", "ip"];
 const TRACK_AGE_MAX_MS: i64 = 5 * 24 * 3_600_000;
 const BAD_IDS: &[&str] = &[
     "00000000-0000-0000-0000-000000000000",
@@ -117,14 +120,15 @@ pub fn not_utf8(index: usize, record: &Value, property: &str) -> Rejection {
 }
 
 /// Reads one record.
-pub fn event(index: usize, record: Value, rules: Rules, makes: &dyn Makes) -> Record<Event> {
+pub fn event(index: usize, record: Value, rules: Rules<'_>, makes: &dyn Makes) -> Record<Event> {
     let mut insert_id = String::new();
     let refuse = |insert_id: &str, field: &str, message: &str, verbose: &'static str| {
         let message = format!("'{field}' is invalid: {message}");
         Record::Refused(Rejection { index, insert_id: insert_id.to_owned(), field: field.to_owned(), message, verbose })
     };
     const NO_DATA: &str = "data, missing or empty";
-    let is_too_long = rules.is_long && json::len(&record) > RECORD_BYTES_MAX;
+    let event_bytes = json::len(&record);
+    let is_too_long = event_bytes > RECORD_BYTES_MAX;
     let Value::Object(mut record) = record else { return refuse("", "event", "must not be missing", NO_DATA) };
     let sent = match record.swap_remove("properties") {
         Some(Value::Object(properties)) => Some(properties),
@@ -230,10 +234,9 @@ pub fn event(index: usize, record: Value, rules: Rules, makes: &dyn Makes) -> Re
         };
         insert_id = metadata.filter(|id| !id.is_empty()).unwrap_or_else(|| makes.insert_id());
     }
-    let mut properties = Properties::with_capacity_and_hasher(sent.len().min(PROPERTIES_MAX) + 2, Default::default());
+    let mut properties = Properties::with_capacity_and_hasher(sent.len().min(PROPERTIES_MAX) + 8, Default::default());
     for (name, value) in sent {
-        let taken_out =
-            matches!(name.as_str(), "token" | "time" | "distinct_id" | "$insert_id" | "ip" | "$import" | "mp_processing_time_ms");
+        let taken_out = TAKEN_OUT.contains(&name.as_str()) || RECEIPT_PROPERTIES.contains(&name.as_str());
         if !taken_out && properties.len() < PROPERTIES_MAX {
             properties.insert(truncated(name), bounded(value, 1));
         }
@@ -241,10 +244,7 @@ pub fn event(index: usize, record: Value, rules: Rules, makes: &dyn Makes) -> Re
     if let Some((name, id)) = known {
         properties.entry(name.to_owned()).or_insert_with(|| Value::String(id));
     }
-    if rules.import {
-        properties.insert("$import".to_owned(), Value::Bool(true));
-    }
-    properties.insert("mp_processing_time_ms".to_owned(), Value::from(now.0));
+    Receipt { import: rules.import, at: now, host: rules.host, event_bytes }.add_to(&mut properties);
     let event = Event {
         name,
         // Ids are never cut: two of them that differ stay two.

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+pub mod raw;
+
 /// A running server with one project whose credentials are known.
 pub struct TestServer {
     child: Child,
@@ -110,6 +112,26 @@ impl TestServer {
         (self.child, self.base) = spawn(self.dir.path());
     }
 
+    /// Starts an ended server again under a wall clock that [`TestServer::set_clock`] sets; other clocks run as ever.
+    pub fn restart_with_clock(&mut self) {
+        self.set_clock("+0");
+        let libraries = std::fs::read_dir("/usr/lib").expect("libraries").filter_map(Result::ok);
+        let library = libraries.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
+        let library = library.expect("libfaketime, of Debian's package `faketime`");
+        let mut command = serve(self.dir.path(), "debug");
+        command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", self.dir.path().join("clock"));
+        command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
+        (self.child, self.base) = listening(command);
+    }
+
+    /// Puts the wall clock of a server forward or back, such as `+1d` or `-3600`.
+    pub fn set_clock(&self, offset: &str) {
+        // In one step: a file that is half written is no time.
+        let path = self.dir.path().join("clock");
+        std::fs::write(path.with_extension("new"), offset).expect("a file");
+        std::fs::rename(path.with_extension("new"), path).expect("it is renamed");
+    }
+
     /// Kills the server as a crash does, and starts it again on the same data.
     pub fn crash_and_restart(&mut self) {
         self.kill();
@@ -176,17 +198,19 @@ fn spawn(dir: &std::path::Path) -> (Child, String) {
 }
 
 fn spawn_logging(dir: &std::path::Path, level: &str) -> (Child, String) {
+    listening(serve(dir, level))
+}
+
+fn serve(dir: &std::path::Path, level: &str) -> Command {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).expect("a log file");
-    let mut child = Command::new(binary())
-        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-        .arg(dir.join("data"))
-        .arg("--config")
-        .arg(dir.join("sluice.toml"))
-        .env("SLUICE_LOG", level)
-        .stdout(Stdio::piped())
-        .stderr(log)
-        .spawn()
-        .expect("the binary starts; build it with `cargo build -p server`");
+    let mut command = Command::new(binary());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(dir.join("data")).arg("--config").arg(dir.join("sluice.toml"));
+    command.env("SLUICE_LOG", level).stdout(Stdio::piped()).stderr(log);
+    command
+}
+
+fn listening(mut command: Command) -> (Child, String) {
+    let mut child = command.spawn().expect("the binary starts; build it with `cargo build -p server`");
     let mut lines = BufReader::new(child.stdout.take().expect("it was piped")).lines();
     let base =
         lines.by_ref().map_while(Result::ok).find_map(|line| line.strip_prefix("listening on ").map(str::to_owned)).expect("it listens");

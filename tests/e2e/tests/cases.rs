@@ -1,8 +1,10 @@
 //! Runs `tests/cases/**/*.md` against the real binary: each file has a server of its own, and its requests run in order.
 //!
-//! A file names its fixture in a line `Fixture: write` or `Fixture: read`. A block marked `request` holds a request line, headers, an empty
+//! A file names its fixture in a line `Fixture: write`, `Fixture: read` or `Fixture: geo`. A block marked `request` holds a request line, headers, an empty
 //! line and a body; the block marked `answer` behind it holds the status (and the type), headers, an empty line and the body. Words
-//! behind `request`: `gzip` packs the body, `signed` signs the URL, `signed-form` signs a form, `times=N` sends it N times.
+//! behind `request`: `gzip` packs the body, `signed` signs the URL, `signed-form` signs a form, `times=N` sends it N times. `raw` sends the
+//! head as it stands there, with `LENGTH` for the length of the body as it is sent; `chunked` sends the body in chunks, and `continue` once
+//! the server asked for it.
 //!
 //! In both, `«…»` is replaced, the innermost first: `«now»`, `«now-60»` (seconds), `«now_ms»`, `«today»`, `«today-1»`, `«base64 text»`,
 //! `«url text»` (percent-encoded), `«basic user:password»`, `«repeat N text»`.
@@ -10,13 +12,11 @@
 //! A body matches whole, unless its lines begin with a mark: `~ ` must occur, `! ` must not, `lines N` counts them, `(empty)` is nothing.
 //! Without a body in the answer block, the body may be anything.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use base64::Engine;
 use e2e::TestServer;
+use e2e::raw::{Answer, Connection, chunked, gzip};
 
 /// Project 1 of the fixture `write` (`contract/write.md` 5).
 const WRITE_TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -39,11 +39,17 @@ fn service_account(server: &TestServer, user: &str, secret: &str, role: &str) {
     server.cli(&[&account[..], &["--secret-stdin"]].concat(), secret);
 }
 
+/// Settings of a server behind a proxy on this machine, with a database of addresses.
+fn with_places() -> String {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/places.mmdb");
+    format!("[listen]\ntrusted_proxies = [\"127.0.0.1\"]\n[geo]\nmmdb_file = \"{file}\"\n")
+}
+
 fn fixture(name: &str) -> Fixture {
-    let server = TestServer::empty();
+    let server = if name == "geo" { TestServer::empty_with(&with_places()) } else { TestServer::empty() };
     server.cli(&["account", "create", "--email", "o@example.com", "--password-stdin"], "correct horse");
     match name {
-        "write" => {
+        "write" | "geo" => {
             let (key, secret) = ("write_key", "write_secret");
             project(&server, "P", WRITE_TOKEN, key, secret);
             service_account(&server, "sa", "sec", "admin");
@@ -58,6 +64,17 @@ fn fixture(name: &str) -> Fixture {
             assert_eq!(e2e::post(&format!("{}/import?strict=1", server.base), READ_EVENTS, Some(&basic)).0, 200, "the fixture's events");
             assert_eq!(e2e::post(&format!("{}/engage", server.base), READ_PROFILES, None).1, "1", "the fixture's profiles");
             Fixture { server, key, secret }
+        }
+        "tables" => {
+            let fixture = fixture("read");
+            service_account(&fixture.server, "sa", "sec", "admin");
+            let run = |args: &[&str]| fixture.server.cli(&[args, &["--project", "1"]].concat(), "");
+            run(&["project", "group-key", "add", "--key", "company", "--data-group-id", "-1405123841946871899"]);
+            let create = ["lookup-table", "create", "--id"];
+            let plans = ["--name", "Plans", "--event-property", "plan", "--profile-property", "plan"];
+            run(&[&create[..], &["c0ffee00-0000-4000-8000-000000000001"], &plans].concat());
+            run(&[&create[..], &["c0ffee00-0000-4000-8000-000000000002", "--name", "Prices", "--event-property", "amount"]].concat());
+            fixture
         }
         other => panic!("there is no fixture `{other}`"),
     }
@@ -126,78 +143,57 @@ fn filled(text: &str, now_ms: i64) -> String {
     text
 }
 
-/// Status, headers and body, straight from the socket: what is sent must not be tidied up by a client.
-fn exchange(base: &str, head: &str, body: &[u8]) -> (u16, Vec<(String, String)>, Vec<u8>) {
-    let mut stream = TcpStream::connect(base.strip_prefix("http://").expect("a base")).expect("the server listens");
-    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
-    // The server may answer and close before it has read everything.
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
-    let mut raw = Vec::new();
-    let _ = stream.read_to_end(&mut raw);
-    let split = raw.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or_else(|| panic!("no answer to {head}"));
-    let text = String::from_utf8_lossy(&raw[..split]).into_owned();
-    let mut lines = text.lines();
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).expect("a status line");
-    let headers: Vec<(String, String)> =
-        lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
-    let mut rest = &raw[split + 4..];
-    if !headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked") {
-        return (status, headers, rest.to_vec());
-    }
-    let mut whole = Vec::new();
-    while let Some(end) = rest.windows(2).position(|window| window == b"\r\n") {
-        let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).expect("a size"), 16).expect("a size");
-        if size == 0 {
-            break;
-        }
-        whole.extend_from_slice(&rest[end + 2..end + 2 + size]);
-        rest = &rest[end + 4 + size..];
-    }
-    (status, headers, whole)
-}
-
-fn send(fixture: &Fixture, case: &Case, now_ms: i64) -> (u16, Vec<(String, String)>, Vec<u8>) {
+fn send(fixture: &Fixture, case: &Case, now_ms: i64) -> Answer {
     let request = filled(&case.request, now_ms);
     let (head, body) = request.split_once("\n\n").unwrap_or((&request, ""));
-    let (line, headers) = head.split_once('\n').unwrap_or((head, ""));
-    let (method, path) = line.split_once(' ').expect("a method and a path");
-    let (mut path, mut body) = (path.to_owned(), body.as_bytes().to_vec());
-    let mut headers = headers.to_owned();
+    let mut body = body.as_bytes().to_vec();
     let has = |word: &str| case.words.iter().any(|given| given == word);
     let sign = |url: &str| wire::signature::sign_url(url, fixture.key, fixture.secret, now_ms / 1000 + 600);
-    if has("signed") {
-        path = sign(&path);
-    }
     if has("signed-form") {
         let form = String::from_utf8(body).expect("a form");
         body = sign(&format!("/?{form}")).trim_start_matches("/?").as_bytes().to_vec();
     }
     if has("gzip") {
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packed.write_all(&body).expect("memory");
-        body = packed.finish().expect("memory");
-        headers.push_str("\nContent-Encoding: gzip");
+        body = gzip(&body);
     }
-    let headers: String = headers.lines().filter(|line| !line.is_empty()).map(|line| format!("{line}\r\n")).collect();
-    let length =
-        if body.is_empty() && method.eq_ignore_ascii_case("get") { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: sluice.test\r\nConnection: close\r\n{length}{headers}\r\n");
-    exchange(&fixture.server.base, &head, &body)
+    let length = body.len().to_string();
+    if has("chunked") {
+        body = chunked(&body, 7);
+    }
+    let head = if has("raw") {
+        format!("{}\r\n\r\n", head.replace("LENGTH", &length).lines().collect::<Vec<_>>().join("\r\n"))
+    } else {
+        let (line, headers) = head.split_once('\n').unwrap_or((head, ""));
+        let (method, path) = line.split_once(' ').expect("a method and a path");
+        let path = if has("signed") { sign(path) } else { path.to_owned() };
+        let mut headers: Vec<String> = headers.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        headers.extend(has("gzip").then(|| "Content-Encoding: gzip".to_owned()));
+        let is_bare = body.is_empty() && method.eq_ignore_ascii_case("get");
+        headers.extend((!is_bare).then(|| format!("Content-Length: {length}")));
+        headers.push("Connection: close\r\n\r\n".to_owned());
+        format!("{method} {path} HTTP/1.1\r\nHost: sluice.test\r\n{}", headers.join("\r\n"))
+    };
+    let mut connection = Connection::open(&fixture.server.base);
+    connection.send(head.as_bytes());
+    if has("continue") {
+        assert_eq!(connection.answer().map(|answer| answer.status), Some(100), "{head}");
+    }
+    connection.send(&body);
+    connection.answer().unwrap_or_else(|| panic!("no answer to {head}"))
 }
 
 /// What is wrong with an answer.
-fn complaints(case: &Case, now_ms: i64, got: &(u16, Vec<(String, String)>, Vec<u8>)) -> Vec<String> {
+fn complaints(case: &Case, now_ms: i64, got: &Answer) -> Vec<String> {
     let expected = filled(&case.answer, now_ms);
     let (head, body) = expected.split_once("\n\n").map_or((expected.as_str(), None), |(head, body)| (head, Some(body)));
     let mut wrong = Vec::new();
-    let (status, headers, bytes) = got;
-    let text = String::from_utf8_lossy(bytes);
+    let (status, text) = (got.status, got.text());
     let mut lines = head.lines();
     let (code, kind) = lines.next().map(|line| line.split_once(' ').unwrap_or((line, ""))).unwrap_or_default();
     if status.to_string() != code {
         wrong.push(format!("status {status}, not {code}"));
     }
-    let header = |wanted: &str| headers.iter().find(|(name, _)| *name == wanted.to_lowercase()).map(|(_, value)| value.as_str());
+    let header = |wanted: &str| got.header(&wanted.to_lowercase());
     if !kind.is_empty() && !header("content-type").is_some_and(|value| value.starts_with(kind)) {
         wrong.push(format!("type {:?}, not {kind}", header("content-type")));
     }
@@ -269,7 +265,7 @@ fn every_case_holds() {
                 count += 1;
                 let wrong = complaints(&case, now_ms, &got);
                 if !wrong.is_empty() {
-                    let (shown, body) = (path.strip_prefix(&root).unwrap_or(path).display(), String::from_utf8_lossy(&got.2));
+                    let (shown, body) = (path.strip_prefix(&root).unwrap_or(path).display(), got.text());
                     failures.push(format!(
                         "{shown}: {}\n  {}\n  got: {}",
                         case.title,

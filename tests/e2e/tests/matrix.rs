@@ -11,6 +11,8 @@ const PASSWORD: &str = "correct horse";
 const ROLES: [&str; 7] = ["nobody", "stranger", "consumer", "analyst", "admin", "owner", "operator"];
 /// The project of the roles, one of somebody else, and none.
 const PROJECTS: [(&str, &str); 3] = [("own", "1"), ("other", "2"), ("no", "999")];
+/// A lookup table of project 1.
+const TABLE: &str = "c0ffee00-0000-4000-8000-000000000001";
 /// Every report, and one that there is not.
 fn reports() -> impl Iterator<Item = &'static str> {
     REPORTS.into_iter().chain(["/nothing"])
@@ -151,6 +153,7 @@ fn kinds_of_credentials_by_routes() {
         let made = json(&["bearer-token", "create", "--as", &format!("{who}@example.com"), "--name", "t"]);
         format!("Bearer {}", text(&made, "bearer_token"))
     };
+    server.cli(&["lookup-table", "create", "--project", "1", "--name", "T", "--id", TABLE], "");
     let session = Browser::signed_in(&server, "owner@example.com", PASSWORD).cookies()["sluice_session"].clone();
     enum Shown {
         Nothing,
@@ -189,6 +192,8 @@ fn kinds_of_credentials_by_routes() {
         ("POST", "/track".to_owned(), event),
         ("POST", "/engage".to_owned(), r#"[{"$token":"test_token","$distinct_id":"u","$set":{"a":1}}]"#),
         ("POST", "/groups".to_owned(), r#"[{"$token":"test_token","$group_key":"g","$group_id":"u","$set":{"a":1}}]"#),
+        ("GET", "/lookup-tables".to_owned(), ""),
+        ("PUT", format!("/lookup-tables/{TABLE}"), "id,a\n1,x"),
         ("GET", "/flags".to_owned(), ""),
         ("GET", "/decide".to_owned(), ""),
         ("GET", "/health".to_owned(), ""),

@@ -175,10 +175,31 @@ fn make_other(server: &TestServer, dice: &mut Dice) -> Other {
     let group = canary(dice);
     let groups = [json!({"$token": token, "$group_key": group, "$group_id": canary(dice), "$set": {"plan": canary(dice)}})];
     send(server, "/groups", &groups, None);
+    on(&["project", "group-key", "add", "--key", &group], "");
+    // A property that A's events bring too leads to a table of B.
+    let table = field(&on(&["lookup-table", "create", "--name", &canary(dice), "--event-property", "colour"], ""), "id");
+    let column = canary(dice);
+    let rows = format!("colour,{column}\nred,{}\n", canary(dice));
+    let request = ureq::http::Request::builder().method("PUT").uri(format!("{}/lookup-tables/{table}", server.base));
+    let request = request.header("authorization", basic(&secret, "")).body(rows).unwrap();
+    assert_eq!(e2e::agent().run(request).unwrap().status(), 200);
+    other.properties.push(format!("colour.{column}"));
     // What B's owner is shown, an attacker may have seen over a shoulder.
     let mut browser = Browser::signed_in(server, owner, PASSWORD);
     other.secrets.push(browser.cookies()["sluice_session"].clone());
-    let paths = ["", "/keys", "/members", "/invitations", "/service-accounts", "/tickets", "/transfer", "/audit", "/callers"];
+    let paths = [
+        "",
+        "/keys",
+        "/members",
+        "/invitations",
+        "/service-accounts",
+        "/tickets",
+        "/transfer",
+        "/audit",
+        "/callers",
+        "/group-keys",
+        "/lookup-tables",
+    ];
     let answers: Vec<Value> = paths
         .map(|path| format!("/projects/2{path}"))
         .iter()
@@ -190,7 +211,7 @@ fn make_other(server: &TestServer, dice: &mut Dice) -> Other {
             answer
         })
         .collect();
-    for name in ["api_key", "key_id", "account_id", "email", "invitation_id", "username", "ticket", "session_id", "id"] {
+    for name in ["api_key", "key_id", "account_id", "email", "invitation_id", "username", "ticket", "session_id", "id", "data_group_id"] {
         answers.iter().for_each(|answer| harvest(answer, name, other.ids.entry(name).or_default()));
     }
     assert!(other.ids.values().all(|found| !found.is_empty()), "{:?}", other.ids);
@@ -365,7 +386,8 @@ fn manage(dice: &mut Dice, other: &Other, operations: &[(String, String)]) -> Qu
                 "{username}" => dice.of(ids("username")).to_owned(),
                 "{ticket}" => dice.of(ids("ticket")).to_owned(),
                 "{session}" => dice.of(ids("session_id")).to_owned(),
-                "{token}" => dice.of(ids("id")).to_owned(),
+                "{token}" | "{table}" => dice.of(ids("id")).to_owned(),
+                "{group}" => dice.of(ids("data_group_id")).to_owned(),
                 "{organization}" => other.organization.clone(),
                 piece if piece.starts_with('{') => dice.of(&other.all()).to_owned(),
                 piece => piece.to_owned(),
@@ -432,6 +454,16 @@ fn app(dice: &mut Dice, other: &Other) -> Question {
     Question { method: method.to_owned(), target: target + query, body: (method == "POST").then(|| body.to_string()) }
 }
 
+/// Lookup tables as scripts list and replace them.
+fn tables(dice: &mut Dice, other: &Other) -> Question {
+    let query = dice.pick(&["", "?project_id=2", "?project_id=1", "?project_id=2&project_id=1"]);
+    if dice.roll(2) == 0 {
+        return Question { method: "GET".to_owned(), target: format!("/lookup-tables{query}"), body: None };
+    }
+    let target = format!("/lookup-tables/{}{query}", dice.of(&other.ids["id"]));
+    Question { method: "PUT".to_owned(), target, body: Some("colour,a\nred,x\n".to_owned()) }
+}
+
 /// What is there for everybody.
 fn public(dice: &mut Dice, other: &Other) -> Question {
     let path =
@@ -476,6 +508,10 @@ fn t3_no_answer_holds_anothers_data() {
     let report = format!("{}/api/2.0/segmentation?event={}&from_date={DAY}&to_date={DAY}", server.base, other.events[0]);
     let figures: Value = serde_json::from_str(&e2e::get(&report, Some(&secret)).1).unwrap();
     assert!(largest(&figures) > (OWN_EVENTS * OWN_NAMES.len()) as f64, "{figures}");
+    let tables_of =
+        |server: &TestServer| Browser::signed_in(server, &other.ids["email"][0], PASSWORD).call("GET", "/projects/2/lookup-tables", None).1;
+    let tables_before = tables_of(&server);
+    assert_eq!(tables_before[0]["rows"], 1, "{tables_before}");
     let answered: [AtomicUsize; 6] = Default::default();
     let (own_data, asked) = (AtomicUsize::new(0), AtomicUsize::new(0));
     while asked.load(Ordering::Relaxed) < requests {
@@ -492,6 +528,7 @@ fn t3_no_answer_holds_anothers_data() {
                         let question = match dice.roll(10) {
                             0..=4 => read(&mut dice, other),
                             5..=7 => manage(&mut dice, other, operations),
+                            8 if dice.roll(3) == 0 => tables(&mut dice, other),
                             8 => app(&mut dice, other),
                             _ => public(&mut dice, other),
                         };
@@ -555,6 +592,7 @@ fn t3_no_answer_holds_anothers_data() {
     // Nothing of B was changed either.
     let theirs = e2e::get(&format!("{}/api/2.0/export?from_date={DAY}&to_date={DAY}", server.base), Some(&secret)).1;
     assert_eq!(found_in(&theirs, &secrets), theirs_before);
+    assert_eq!(tables_of(&server), tables_before);
     let mut browser = Browser::signed_in(&server, &other.ids["email"][0], PASSWORD);
     let members = browser.call("GET", "/projects/2/members", None).1;
     assert_eq!(members.as_array().unwrap().len(), 2, "{members}");

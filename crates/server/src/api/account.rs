@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::error::ApiError;
 use super::{Call, Nothing};
 use crate::app::App;
+use crate::clock;
 use crate::mail::Message;
 use crate::routes;
 use crate::views::{self, BearerToken, DONE, Done, NewBearerToken, Transfer};
@@ -23,7 +24,7 @@ pub(crate) struct PasswordChange {
 pub(crate) fn change_password(call: &Call, asked: PasswordChange) -> Result<Done, ApiError> {
     let account = call.account()?;
     let who = format!("password of account {account}");
-    let attempt = call.app.throttle.admit(&who, true, call.client.limited_address(), call.now).map_err(ApiError::wait)?;
+    let attempt = call.app.throttle.admit(&who, true, call.client.limited_address(), clock::steady()).map_err(ApiError::wait)?;
     let session = call.session().map(|session| session.id);
     call.app.metastore.change_password(account, &asked.old_password, &asked.new_password, session, &call.by)?;
     attempt.succeeded();
@@ -69,7 +70,7 @@ pub(crate) fn confirm_email(call: &Call, asked: Code) -> Result<Done, ApiError> 
 
 /// Sends a link to set another password. The answer is the same whether the address has an account or not.
 pub(crate) fn request_password_reset(call: &Call, asked: Email) -> Result<Done, ApiError> {
-    call.app.throttle.admit_address(call.client.limited_address(), call.now).map_err(ApiError::wait)?;
+    call.app.throttle.admit_address(call.client.limited_address(), clock::steady()).map_err(ApiError::wait)?;
     let (app, by) = (call.app.clone(), call.by.clone());
     // Behind the answer: how long it takes tells who has an account.
     tokio::runtime::Handle::current().spawn_blocking(move || match app.metastore.begin_password_reset(&asked.email, &by) {
@@ -99,7 +100,7 @@ pub(crate) struct PasswordReset {
 
 /// Sets another password; every session of the account ends, its second factor stays.
 pub(crate) fn confirm_password_reset(call: &Call, asked: PasswordReset) -> Result<Done, ApiError> {
-    call.app.throttle.admit_address(call.client.limited_address(), call.now).map_err(ApiError::wait)?;
+    call.app.throttle.admit_address(call.client.limited_address(), clock::steady()).map_err(ApiError::wait)?;
     let account = call.app.metastore.finish_password_reset(&asked.code, &asked.password, &call.by)?;
     if let Some(account) = call.app.metastore.account(account)? {
         call.app.throttle.forgive(&account.email);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::error::ApiError;
 use super::{Call, Nothing};
 use crate::browser::Cookie;
+use crate::clock;
 use crate::views::{DONE, Done, Invitation, Member, NewInvitation, RoleName};
 
 /// The members, owners first.
@@ -77,7 +78,7 @@ pub(crate) struct Invited {
 
 /// Shows an invitation.
 pub(crate) fn show_invitation(call: &Call, asked: InvitationCode) -> Result<Invited, ApiError> {
-    call.app.throttle.admit_address(call.client.limited_address(), call.now).map_err(ApiError::wait)?;
+    call.app.throttle.admit_address(call.client.limited_address(), clock::steady()).map_err(ApiError::wait)?;
     let invited = call.app.metastore.invited(&asked.code, call.now)?;
     Ok(Invited { email: invited.email, role: invited.role.into(), project_name: invited.project_name, has_account: invited.has_account })
 }
@@ -99,7 +100,7 @@ pub(crate) struct Joined {
 
 /// Accepts an invitation: as the account that is signed in, or with a new account, which is signed in then.
 pub(crate) fn accept_invitation(call: &Call, asked: Acceptance) -> Result<Joined, ApiError> {
-    call.app.throttle.admit_address(call.client.limited_address(), call.now).map_err(ApiError::wait)?;
+    call.app.throttle.admit_address(call.client.limited_address(), clock::steady()).map_err(ApiError::wait)?;
     let project = match (&asked.password, call.by.account_id()) {
         (None, Some(account)) => call.app.metastore.accept_invitation(&asked.code, account, &call.by)?,
         (None, None) => return Err(ApiError::invalid("give `password` for a new account, or sign in first")),

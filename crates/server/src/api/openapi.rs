@@ -96,7 +96,7 @@ fn describe(operation: &Operation, schemas: &mut SchemaGenerator, answers: &mut 
 
 /// What a name in a path is: an id, but for what has names.
 fn kind(name: &str) -> &'static str {
-    if ["key", "username"].contains(&name) { "string" } else { "integer" }
+    if ["key", "username", "group", "table"].contains(&name) { "string" } else { "integer" }
 }
 
 /// What a schema refers to.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::error::ApiError;
 use super::{Call, Nothing};
 use crate::browser::Cookie;
+use crate::clock;
 use crate::views::{Account, DONE, Done, shown};
 
 /// Who is signed in.
@@ -34,7 +35,7 @@ pub(crate) fn sign_in(call: &Call, asked: Credentials) -> Result<SignedIn, ApiEr
     let device = call.device_token.as_deref();
     let is_known = device.map(|device| call.app.metastore.is_known_device(&asked.email, device, call.now)).transpose()?;
     let address = call.client.limited_address();
-    let attempt = call.app.throttle.admit(&asked.email, is_known.unwrap_or(false), address, call.now).map_err(ApiError::wait)?;
+    let attempt = call.app.throttle.admit(&asked.email, is_known.unwrap_or(false), address, clock::steady()).map_err(ApiError::wait)?;
     let visit = Visit {
         email: &asked.email,
         password: &asked.password,
@@ -98,7 +99,7 @@ pub(crate) fn prove(call: &Call, asked: FreshProof) -> Result<Done, ApiError> {
     let token = call.session_token.as_deref().filter(|_| call.session().is_some()).ok_or_else(ApiError::not_signed_in)?;
     // Whoever has the cookie is in already: these tries are told apart from those at the door.
     let who = format!("proof of account {}", call.account()?);
-    let attempt = call.app.throttle.admit(&who, true, call.client.limited_address(), call.now).map_err(ApiError::wait)?;
+    let attempt = call.app.throttle.admit(&who, true, call.client.limited_address(), clock::steady()).map_err(ApiError::wait)?;
     let next = call.app.metastore.prove_session(token, &proof, &call.by)?;
     attempt.succeeded();
     call.set_cookie(Cookie::Session, next.expose());

@@ -1,5 +1,5 @@
 // Data: what the public token may bring, what secrets may travel over, and what can be brought back.
-import { Group, NumberInput, Stack, Switch, Text, Textarea, TextInput } from '@mantine/core';
+import { NumberInput, SimpleGrid, Stack, Switch, Text, Textarea, TextInput } from '@mantine/core';
 import { api, done } from '../../api/client';
 import { ActionForm, Confirmed, field } from '../../pieces/action';
 import { either } from '../../pieces/format';
@@ -14,6 +14,14 @@ const number = (text: string) => {
   const digits = text.replace(/[^0-9]/g, '');
   return digits === '' ? null : Number(digits);
 };
+
+/** The token's limits, in the order in which they are met. */
+const LIMITS = [
+  ['events_per_second_max', 'Events a second'],
+  ['address_events_per_second_max', 'Events a second from one address'],
+  ['bytes_per_second_max', 'Bytes a second'],
+  ['bytes_per_day_max', 'Bytes a day'],
+] as const;
 
 export function Data() {
   const { project, isAdmin } = useProject();
@@ -36,6 +44,8 @@ function TokenOptions() {
     const isOn = (name: string) => fields.get(name) === 'on';
     const body = {
       events_per_second_max: number(field(fields, 'events_per_second_max')),
+      address_events_per_second_max: number(field(fields, 'address_events_per_second_max')),
+      bytes_per_second_max: number(field(fields, 'bytes_per_second_max')),
       bytes_per_day_max: number(field(fields, 'bytes_per_day_max')),
       origins: lines(field(fields, 'origins')),
       enforce_origins: isOn('enforce_origins'),
@@ -51,10 +61,11 @@ function TokenOptions() {
   return (
     <Section title="What the token may bring" about="The token is public, so anyone can send with it. What is left open here is not limited.">
       <ActionForm action={save} submit="Save" doneText="Saved." label="What the token may bring">
-        <Group grow align="flex-start" maw="36rem">
-          <NumberInput name="events_per_second_max" label="Events a second" description="At most; empty: no limit." min={1} hideControls thousandSeparator="," defaultValue={options.events_per_second_max ?? ''} />
-          <NumberInput name="bytes_per_day_max" label="Bytes a day" description="At most; empty: no limit." min={1} hideControls thousandSeparator="," defaultValue={options.bytes_per_day_max ?? ''} />
-        </Group>
+        <SimpleGrid cols={{ base: 1, xs: 2 }} maw="36rem" verticalSpacing="sm">
+          {LIMITS.map(([name, label]) => (
+            <NumberInput key={name} name={name} label={label} description="At most; empty: no limit." min={1} hideControls thousandSeparator="," defaultValue={options[name] ?? ''} />
+          ))}
+        </SimpleGrid>
         <Textarea
           name="origins"
           label="Origins of browsers"

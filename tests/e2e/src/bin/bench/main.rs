@@ -1,9 +1,11 @@
 //! `make bench`: what the server takes, holds and answers, beside a bare server on the same stack in the same run.
 //!
 //! The bare server reads a body, discards it and answers `1`; it shows what HTTP alone costs on this machine with the load beside it.
-//! `BENCH_SECONDS` (5) per row, `BENCH_EVENTS` (10,000,000) stored events, `BENCH_CONNECTIONS` (64), `BENCH_RESETS` (200).
+//! `BENCH_SECONDS` (5) per row, `BENCH_EVENTS` (10,000,000) stored events, `BENCH_CONNECTIONS` (64), `BENCH_RESETS` (200),
+//! `BENCH_REFUSALS` (10,000) and `BENCH_SIGN_INS` (100) timed refusals of a kind.
 
 mod credentials;
+mod oracles;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -58,6 +60,7 @@ fn main() {
         );
     }
     println!("\nmemory: {idle:.0} MiB idle, {most:.0} MiB under that load");
+    oracles::measure(&server, &data, &api_key);
     credentials::measure(&runtime, &server, &data, &api_key);
     drop(server);
     std::fs::remove_dir_all(&data).expect("it is removed");
