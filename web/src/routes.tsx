@@ -15,6 +15,7 @@ import { instanceQuery, projectsQuery, sessionQuery } from './api/queries';
 import { Broken, Missing, Opening } from './frame/Outcomes';
 import { Frame } from './frame/Frame';
 import { ownAddress } from './pieces/format';
+import { insightsSearch } from './pages/insights/search';
 import { usersSearch } from './pages/users/search';
 
 const root = createRootRouteWithContext<{ client: QueryClient }>()({
@@ -153,6 +154,13 @@ const user = createRoute({
   component: lazyRouteComponent(() => import('./pages/users/User'), 'User'),
 });
 
+const insights = createRoute({
+  getParentRoute: () => project,
+  path: '/insights',
+  validateSearch: insightsSearch,
+  component: lazyRouteComponent(() => import('./pages/insights/Insights'), 'Insights'),
+});
+
 export const ACCOUNT_TABS = ['general', 'projects', 'security'] as const;
 export type AccountTab = (typeof ACCOUNT_TABS)[number];
 const account = createRoute({
@@ -185,7 +193,7 @@ const tree = root.addChildren([
   app.addChildren([
     appHome,
     newProject,
-    project.addChildren([projectHome, start, settings, resetCredentials, audit, support, users, user]),
+    project.addChildren([projectHome, start, settings, resetCredentials, audit, support, users, user, insights]),
     account,
     inbox,
     accounts,

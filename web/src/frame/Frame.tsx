@@ -2,6 +2,7 @@
 import { ActionIcon, AppShell, Burger, Button, Group, Menu, Stack, Text, useMantineColorScheme, type MantineColorScheme } from '@mantine/core';
 import { useDisclosure } from '@mantine/hooks';
 import {
+  IconChartLine,
   IconChevronDown,
   IconInbox,
   IconLifebuoy,
@@ -77,6 +78,9 @@ export function Frame() {
                   <IconUser size={16} aria-hidden /> Users
                 </Link>
               )}
+              <Link to="/app/projects/$project/insights" params={params} className="nav">
+                <IconChartLine size={16} aria-hidden /> Insights
+              </Link>
               {isAdmin && (
                 <Link to="/app/projects/$project/audit" params={params} className="nav">
                   <IconListSearch size={16} aria-hidden /> Audit log

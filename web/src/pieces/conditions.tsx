@@ -13,6 +13,10 @@ export function Conditions({ conditions, names, onChange }: { conditions: Condit
   const [isOpen, setOpen] = useState(false);
   const [test, setTest] = useState<Test>('is');
   const list = useId();
+  const open = () => {
+    setTest('is');
+    setOpen(!isOpen);
+  };
   const add = (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault();
     const fields = new FormData(event.currentTarget);
@@ -38,7 +42,7 @@ export function Conditions({ conditions, names, onChange }: { conditions: Condit
             </ActionIcon>
           </Group>
         ))}
-        <Button variant="default" size="compact-sm" leftSection={<IconPlus size={13} aria-hidden />} onClick={() => setOpen(!isOpen)} aria-expanded={isOpen}>
+        <Button variant="default" size="compact-sm" leftSection={<IconPlus size={13} aria-hidden />} onClick={open} aria-expanded={isOpen}>
           Condition
         </Button>
       </Group>
