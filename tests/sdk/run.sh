@@ -60,7 +60,17 @@ run() {
   "$@" || status=1
   echo "$kind clients: $((SECONDS - began)) s" >&2
 }
-if wanted python; then run python "$tools/venv/bin/python" python_clients.py; fi
+parquet_is_read() {
+  local days="--project 1 --from-date 1971-01-01 --to-date 2200-01-01"
+  # shellcheck disable=SC2086 # several words
+  "$SLUICE_BIN" export $days --profiles --format parquet --output "$work/parquet/" >/dev/null &&
+    "$SLUICE_BIN" export $days --output "$work/events.jsonl" >/dev/null &&
+    "$tools/venv/bin/python" parquet_file.py "$work/parquet" "$work/events.jsonl"
+}
+if wanted python; then
+  run python "$tools/venv/bin/python" python_clients.py
+  run Parquet parquet_is_read
+fi
 if wanted node; then
   run node node node_clients.cjs
   run "React Native" node react_native_clients.mjs

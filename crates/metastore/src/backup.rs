@@ -90,6 +90,7 @@ impl Metastore {
             change.execute_batch(
                 "DELETE FROM sessions; DELETE FROM devices; DELETE FROM account_codes; DELETE FROM invitations; DELETE FROM transfers;",
             )?;
+            crate::jobs::end_restored(&change)?;
         }
         let epoch = own.max(recorded.as_ref().map_or(0, |recorded| recorded.epoch));
         set_number(&change, REVOCATIONS, epoch)?;

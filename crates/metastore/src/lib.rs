@@ -13,6 +13,7 @@ mod error;
 mod group_keys;
 mod identity;
 mod invitations;
+mod jobs;
 mod keys;
 mod ledger;
 mod lookup_tables;
@@ -46,6 +47,7 @@ pub use credentials::{
 pub use error::MetaError;
 pub use group_keys::{GROUP_KEYS_MAX, GroupKey, NewGroupKey};
 pub use invitations::{Invitation, InvitationCodes, Invited};
+pub use jobs::{Job, JobPart, JobState, PartState};
 pub use keys::{KeyPair, KeyRow, NewKey, SecretForm};
 pub use lookup_tables::{
     LOOKUP_ROWS_MAX, LOOKUP_TABLES_MAX, LookupContent, LookupProperty, LookupTableChange, LookupTableRow, NewLookupTable, ReplacedBy,
@@ -66,7 +68,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001-start.sql"),
     include_str!("migrations/0002-credentials.sql"),
     include_str!("migrations/0003-people.sql"),
+    include_str!("migrations/0004-identity.sql"),
     include_str!("migrations/0005-groups.sql"),
+    include_str!("migrations/0008-jobs.sql"),
     include_str!("migrations/0009-limits.sql"),
 ];
 

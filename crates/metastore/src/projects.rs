@@ -1,7 +1,7 @@
 //! Projects: a token each, a time zone, members.
 
 use model::network::Origins;
-use model::{AccountId, OrganizationId, ProjectId, Role, Timestamp};
+use model::{AccountId, IdentityMode, OrganizationId, ProjectId, Role, Timestamp};
 use rusqlite::{OptionalExtension, Row};
 
 use crate::audit::{self, By};
@@ -31,6 +31,8 @@ pub struct Project {
     pub requires_tls: bool,
     /// The day that its weeks begin on.
     pub week_start: WeekStart,
+    /// How it finds out which ids are one user.
+    pub identity_mode: IdentityMode,
     /// Since when it takes no events any more.
     pub archived_at: Option<Timestamp>,
     /// What its token allows.
@@ -102,6 +104,8 @@ pub struct ProjectChange {
     pub timezone: Option<String>,
     /// The day that its weeks begin on.
     pub week_start: Option<WeekStart>,
+    /// How it finds out which ids are one user, from the next event on.
+    pub identity_mode: Option<IdentityMode>,
     /// Whether secrets are refused over plain HTTP.
     pub requires_tls: Option<bool>,
     /// What its token allows.
@@ -174,7 +178,7 @@ impl SignatureLifetime {
 
 pub(crate) const COLUMNS: &str = "id, organization_id, name, timezone, token, created_at, hash_key, suspended_at, requires_tls, week_start,
     archived_at, events_per_second_max, bytes_per_day_max, origins, enforces_origins, deletes_need_secret, backfill_needs_secret,
-    authenticated_properties, identity_needs_signature, flags_bots, bytes_per_second_max, address_events_per_second_max";
+    authenticated_properties, identity_needs_signature, flags_bots, bytes_per_second_max, address_events_per_second_max, identity_mode";
 
 fn key_text(key: &[u8; 16]) -> Secret {
     Secret::new(key.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -192,6 +196,7 @@ pub(crate) fn from_row(row: &Row<'_>) -> rusqlite::Result<Project> {
         suspended_at: row.get::<_, Option<i64>>(7)?.map(Timestamp),
         requires_tls: row.get(8)?,
         week_start: WeekStart::parse(&row.get::<_, String>(9)?).unwrap_or_default(),
+        identity_mode: IdentityMode::parse(&row.get::<_, String>(22)?).unwrap_or_default(),
         archived_at: row.get::<_, Option<i64>>(10)?.map(Timestamp),
         token_options: TokenOptions {
             events_per_second_max: row.get::<_, Option<i64>>(11)?.map(|max| max.clamp(0, i64::from(u32::MAX)) as u32),
@@ -275,6 +280,7 @@ impl Metastore {
             suspended_at: None,
             requires_tls: false,
             week_start: WeekStart::default(),
+            identity_mode: IdentityMode::default(),
             archived_at: None,
             token_options: TokenOptions::default(),
         };
@@ -334,6 +340,10 @@ impl Metastore {
         if let Some(start) = asked.week_start {
             set("week_start", &start.as_str())?;
             changed.push(format!("week_start {}", start.as_str()));
+        }
+        if let Some(mode) = asked.identity_mode {
+            set("identity_mode", &mode.as_str())?;
+            changed.push(format!("identity_mode {}", mode.as_str()));
         }
         if let Some(required) = asked.requires_tls {
             set("requires_tls", &required)?;

@@ -12,6 +12,8 @@ pub enum SegmentKind {
     Events,
     /// Profiles.
     Profiles,
+    /// Links of ids to users.
+    Links,
 }
 
 impl SegmentKind {
@@ -19,7 +21,12 @@ impl SegmentKind {
         match self {
             Self::Events => "events",
             Self::Profiles => "profiles",
+            Self::Links => "links",
         }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::Events, Self::Profiles, Self::Links].into_iter().find(|kind| kind.as_str() == word)
     }
 }
 
@@ -79,7 +86,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Segment> {
         id: row.get(0)?,
         row: NewSegment {
             project: ProjectId(row.get(1)?),
-            kind: if kind == "profiles" { SegmentKind::Profiles } else { SegmentKind::Events },
+            kind: SegmentKind::parse(&kind).unwrap_or(SegmentKind::Events),
             level: row.get(3)?,
             sort_order: row.get(4)?,
             time_min_ms: row.get(5)?,

@@ -1,5 +1,6 @@
 //! One event: something a user did at a time, with properties.
 
+use crate::identity::IdentityMode;
 use crate::time::Timestamp;
 use crate::value::{Properties, ValueRef};
 
@@ -21,6 +22,8 @@ pub struct Event {
     pub received_at: Timestamp,
     /// Whether the writer proved a credential beyond the public token (design: "Public or authenticated write").
     pub authenticated: bool,
+    /// The rules under which it may link ids; `None`: it links none.
+    pub linking: Option<IdentityMode>,
     /// All other properties.
     pub properties: Properties,
 }
@@ -34,8 +37,10 @@ pub type EachProperty<'a> = dyn Fn(&mut Property<'_>) + 'a;
 pub struct EventRef<'a> {
     /// The event's name.
     pub name: &'a str,
-    /// The user's id as sent; empty where there was none.
+    /// The user's id, whatever id was sent; empty where there was none.
     pub distinct_id: &'a str,
+    /// The id that was sent, where the user has another one.
+    pub distinct_id_before_identity: Option<&'a str>,
     /// When it happened.
     pub time: Timestamp,
     /// The client's id of this event, or one the server made.

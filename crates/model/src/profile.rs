@@ -32,6 +32,8 @@ pub struct ProfileUpdate {
     pub received_at: Timestamp,
     /// Leaves `$last_seen` where it is (`$ignore_time`).
     pub ignore_time: bool,
+    /// Changes the profile under this very id, whoever it is linked to (`$ignore_alias`).
+    pub ignore_alias: bool,
     /// The sender's id of this operation (`$mp_metadata.$mp_event_id`): a resend with the same id counts once.
     pub dedup_id: Option<String>,
     /// Whether the writer proved a credential beyond the public token. What others remove can be restored.
@@ -361,7 +363,7 @@ mod tests {
     fn update(minute: i64, op: ProfileOp) -> ProfileUpdate {
         let time = NOW.plus_ms(minute * 60_000);
         let key = ProfileKey::User("u".to_owned());
-        ProfileUpdate { key, op, time, received_at: time, ignore_time: true, dedup_id: None, authenticated: false }
+        ProfileUpdate { key, op, time, received_at: time, ignore_time: true, ignore_alias: false, dedup_id: None, authenticated: false }
     }
 
     fn owner(minute: i64, op: ProfileOp) -> ProfileUpdate {

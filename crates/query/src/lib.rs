@@ -1,5 +1,6 @@
 //! One file per report: a snapshot's rows are scanned, filtered and counted. Blocking work runs off the runtime's threads.
 
+mod counts;
 mod error;
 pub mod evaluate;
 mod export;
@@ -14,8 +15,8 @@ mod top_events;
 use std::sync::Arc;
 
 use model::report::{
-    Aggregate, AggregateAnswer, Engage, EngageAnswer, EventNames, Export, PropertyValues, RankedAnswer, Series, SeriesAnswer, TopEvents,
-    TopEventsAnswer, TopProperties,
+    Aggregate, AggregateAnswer, Buckets, Engage, EngageAnswer, EventNames, Export, PropertyValues, RankedAnswer, Series, SeriesAnswer,
+    TopEvents, TopEventsAnswer, TopProperties,
 };
 use model::{EventRef, ProjectId, Timestamp};
 use store::Store;
@@ -72,6 +73,23 @@ impl Engine {
             }
         });
         Ok(receiver)
+    }
+
+    /// Raw events as a Parquet file. `goes_on` hears of rows as they are written, and says whether to. Blocking.
+    pub fn export_parquet<W: std::io::Write + Send>(
+        &self,
+        project: ProjectId,
+        report: &Export,
+        out: W,
+        json: store::archive::WriteJson,
+        goes_on: impl Fn(u64) -> bool + Sync,
+    ) -> Result<W, QueryError> {
+        export::export_parquet(&self.store.snapshot(project)?, report, out, json, &goes_on)
+    }
+
+    /// How many events stand in each bucket, each that was sent several times counted once. Blocking.
+    pub fn counts(&self, project: ProjectId, buckets: &Buckets) -> Result<Vec<u64>, QueryError> {
+        counts::counts(&self.store.snapshot(project)?, buckets)
     }
 
     /// Today's events beside yesterday's.

@@ -61,7 +61,10 @@ impl Sessions {
 /// Every row that the report asks for, in order.
 pub(crate) fn rows(snapshot: &Snapshot, report: &Engage) -> Result<Rows, QueryError> {
     let kind = report.group_key.clone().map_or(ProfileKind::Users, ProfileKind::Group);
-    let ids: Option<HashSet<&String>> = report.distinct_ids.as_ref().map(|ids| ids.iter().collect());
+    let of_users = kind == ProfileKind::Users;
+    // Whoever asks for one of a user's ids means the user.
+    let user = |id: &String| snapshot.user_of_profile(id).filter(|_| of_users).map_or_else(|| id.clone(), |user| user.to_string());
+    let ids: Option<HashSet<String>> = report.distinct_ids.as_ref().map(|ids| ids.iter().map(user).collect());
     let ready = |expr| {
         let program = Program::new(expr);
         ProfileLeads::new(&program, snapshot, &kind).map(|leads| (program, leads))

@@ -101,6 +101,7 @@ fn event(number: usize, properties: Properties) -> Event {
         insert_id: number.to_string(),
         received_at: Timestamp(5),
         authenticated: false,
+        linking: None,
         properties,
     }
 }
@@ -349,7 +350,16 @@ fn what_a_table_had_goes_once_nobody_reads_it() {
 
 fn set(key: ProfileKey, properties: Properties) -> ProfileUpdate {
     let op = ProfileOp::Set(properties);
-    ProfileUpdate { key, op, time: Timestamp(5), received_at: Timestamp(5), ignore_time: true, dedup_id: None, authenticated: false }
+    ProfileUpdate {
+        key,
+        op,
+        time: Timestamp(5),
+        received_at: Timestamp(5),
+        ignore_time: true,
+        ignore_alias: false,
+        dedup_id: None,
+        authenticated: false,
+    }
 }
 
 #[test]

@@ -17,11 +17,12 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 
 use crate::app::App;
 use crate::commands::{
-    Account, Audit, BearerToken, Command, Credentials, Invitation, Kek, Key, LookupTable, Member, On, Profiles, Project, ProjectSet,
+    Account, Audit, BearerToken, Command, Credentials, Invitation, Job, Kek, Key, LookupTable, Member, On, Profiles, Project, ProjectSet,
     ServiceAccount, Ticket, Transfer,
 };
+use crate::jobs::view::JobView;
 use crate::views::{self, DONE, KeyPair, shown_as as shown};
-use crate::{backup, clock, routes, tables};
+use crate::{backup, clock, jobs, routes, tables};
 
 /// Where the running server listens for commands.
 fn socket(dir: &Path) -> PathBuf {
@@ -54,6 +55,16 @@ pub(crate) fn hold(dir: &Path) -> Result<std::fs::File, String> {
     }
     file.set_len(0).and_then(|()| (&file).write_all(std::process::id().to_string().as_bytes())).map_err(|error| error.to_string())?;
     Ok(file)
+}
+
+/// A connection to the running server.
+pub(crate) fn connect(dir: &Path) -> std::io::Result<UnixStream> {
+    UnixStream::connect(socket(dir))
+}
+
+/// Who acts on the running server: an account by way of the console, or the console itself.
+pub(crate) fn by(app: &App, account: Option<&str>) -> Result<By, MetaError> {
+    Work { metastore: &app.metastore, now: clock::now(), app: Some(app) }.by(account)
 }
 
 /// Runs a command on the running server, or in place where none runs.
@@ -188,6 +199,8 @@ impl Work<'_> {
             Command::Profiles(_) => Err(MetaError::Invalid("profiles are restored on a running server: start it first".to_owned())),
             Command::Backup { .. } => Err(MetaError::Invalid("a backup needs the data directory".to_owned())),
             Command::Status => Ok(json!({ "running": false })),
+            Command::Job(command) => self.jobs(command),
+            Command::Wish(_) => Err(MetaError::Invalid("imports and exports run in the server: start it first".to_owned())),
         }
     }
 
@@ -318,6 +331,7 @@ impl Work<'_> {
             organization_id: asked.organization_id,
             timezone: asked.timezone.clone(),
             week_start: asked.week_start.as_ref().map(week_start).transpose()?,
+            identity_mode: asked.identity_mode.as_deref().map(views::identity_mode).transpose()?,
             requires_tls: (asked.require_tls || asked.no_require_tls).then_some(asked.require_tls),
             token_options: (options != before).then_some(options),
         })
@@ -488,6 +502,19 @@ impl Work<'_> {
         }
     }
 
+    fn jobs(&self, command: &Job) -> Result<Value, MetaError> {
+        let app = self.app.ok_or_else(|| MetaError::Invalid("jobs run in the server: start it first".to_owned()))?;
+        match command {
+            Job::List { on } => shown(JobView::list(app, self.listed(on)?)?),
+            Job::Show { on, job } => shown(JobView::find(app, self.listed(on)?, *job)?),
+            Job::Cancel { on, job } => {
+                let (project, by) = self.on(on)?;
+                app.jobs.cancel(app, project, *job, &by)?;
+                shown(DONE)
+            }
+        }
+    }
+
     fn tickets(&self, command: &Ticket) -> Result<Value, MetaError> {
         match command {
             Ticket::Open { on, reason } => {
@@ -539,8 +566,13 @@ pub(crate) async fn serve(dir: &Path, app: Arc<App>) -> std::io::Result<()> {
             let (app, dir) = (app.clone(), dir.clone());
             tokio::spawn(async move {
                 let (read, mut write) = stream.into_split();
-                let mut line = String::new();
-                if tokio::io::BufReader::new(read).read_line(&mut line).await.is_ok() {
+                let (mut read, mut line) = (tokio::io::BufReader::new(read), String::new());
+                if read.read_line(&mut line).await.is_ok() {
+                    if let Ok(Command::Wish(wish)) = serde_json::from_str(&line) {
+                        // Whoever asked may be gone before the end.
+                        let _ = jobs::socket::serve(&app, *wish, read, write).await;
+                        return;
+                    }
                     let answer = tokio::task::spawn_blocking(move || answer(&dir, &app, &line))
                         .await
                         .unwrap_or_else(|_| json!({ "error": "the command failed" }));

@@ -4,6 +4,7 @@
 pub(crate) mod account;
 pub(crate) mod error;
 pub(crate) mod instance;
+pub(crate) mod jobs;
 pub(crate) mod keys;
 pub(crate) mod members;
 pub(crate) mod openapi;
@@ -60,6 +61,8 @@ pub(crate) struct Needs {
     pub session: bool,
     /// The work of hashing a password, which few may ask for at a time.
     pub hashing: bool,
+    /// A secret in its body, which is where it belongs: a project may have taken over the one that it has elsewhere.
+    pub secret: bool,
 }
 
 /// What does the work of an operation.
@@ -122,6 +125,12 @@ impl Operation {
     /// The same for work that hashes a password.
     pub(crate) fn hashing(mut self) -> Self {
         self.needs.hashing = true;
+        self
+    }
+
+    /// The same for work that a secret of elsewhere is brought for.
+    pub(crate) fn brings_secret(mut self) -> Self {
+        self.needs.secret = true;
         self
     }
 
@@ -418,7 +427,9 @@ async fn call(app: Arc<App>, operation: Operation, request: Request) -> Result<R
         let by = By { actor, address: client.address.to_string(), at: now };
         let cookies = Mutex::default();
         let call = Call { app, by, now, client, session: caller.session, role, path, session_token, device_token, cookies };
-        sent.refuse_secrets(&call)?;
+        if !operation.needs.secret {
+            sent.refuse_secrets(&call)?;
+        }
         let done = (operation.run)(&call, sent);
         // An answer that tells of a change goes out after the running server has applied it.
         if !operation.is_reading() {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -14,6 +15,7 @@ use crate::callers::Callers;
 use crate::clock;
 use crate::config::Settings;
 use crate::gate::Quotas;
+use crate::jobs::Jobs;
 use crate::geo::Geo;
 use crate::leaks::{Leaks, Place};
 use crate::mail::{Mailer, Message};
@@ -39,6 +41,7 @@ pub(crate) struct App {
     pub quotas: Quotas,
     pub names: Names,
     pub leaks: Leaks,
+    pub jobs: Jobs,
     pub geo: Geo,
     pub recordings: Recordings,
     /// Operations of the management API that may run now.
@@ -78,8 +81,9 @@ pub(crate) struct Counts {
 }
 
 impl App {
-    /// `base` is where the server answers, such as `http://127.0.0.1:8080`, unless the settings name another address.
+    /// `dir` is the data directory; `base` is where the server answers, such as `http://127.0.0.1:8080`, unless the settings name another address.
     pub(crate) fn new(
+        dir: &Path,
         metastore: Arc<Metastore>,
         store: Store,
         settings: Settings,
@@ -110,6 +114,7 @@ impl App {
             quotas,
             names,
             leaks: Leaks::default(),
+            jobs: Jobs::new(dir),
             operations: Arc::new(tokio::sync::Semaphore::new(OPERATIONS_MAX)),
             waiting_for_hashing: std::sync::atomic::AtomicUsize::new(0),
             hashing: Arc::new(tokio::sync::Semaphore::new(HASHING_MAX)),

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
 use crate::commands::Command;
+use crate::jobs::client;
 use crate::{admin, clock, config, serve};
 
 /// Self-hosted product analytics that speaks Mixpanel's wire.
@@ -62,6 +63,10 @@ enum Verb {
     },
     /// Put a backup in the place of the data directory; what was there is moved aside. Stop the server first.
     Restore { file: PathBuf },
+    /// Import events and profiles from Mixpanel, or from files, by the running server. What was interrupted is continued by the same command.
+    Import(Box<client::ImportFlags>),
+    /// Export events and profiles to a file, by the running server.
+    Export(Box<client::ExportFlags>),
     #[command(flatten)]
     Command(Command),
 }
@@ -93,11 +98,16 @@ pub(crate) fn run() -> Result<(), String> {
             return Ok(());
         }
         Verb::Restore { file } => admin::restore(&config::data_dir(data.data)?, data.key_file, &file)?,
+        Verb::Import(flags) => client::import(&config::data_dir(data.data)?, *flags, data.json, stdin)?,
+        Verb::Export(flags) => client::export(&config::data_dir(data.data)?, *flags, data.json)?,
         Verb::Command(mut command) => {
             command.read_secrets(stdin)?;
             admin::call(&config::data_dir(data.data)?, data.key_file, &command)?
         }
     };
+    if answer.is_null() {
+        return Ok(());
+    }
     let mut text = String::new();
     if data.json {
         text = format!("{answer}\n");

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::jobs::asked::Wish;
+
 /// A command, as the command line names it and as it goes over the socket.
 #[derive(clap::Subcommand, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -68,6 +70,12 @@ pub(crate) enum Command {
     Kek(Kek),
     /// Write everything but the key file to one file, also while the server runs.
     Backup { file: PathBuf },
+    /// Imports and exports of a project: what runs, what came of them.
+    #[command(subcommand)]
+    Job(Job),
+    /// What an import or export asks of the running server; other flags make it.
+    #[command(skip)]
+    Wish(Box<Wish>),
     /// What the running server holds.
     Status,
 }
@@ -286,6 +294,9 @@ pub(crate) struct ProjectSet {
     /// monday or sunday.
     #[arg(long)]
     pub(crate) week_start: Option<String>,
+    /// How the project finds out which ids are one user, from the next event on: simplified, original or legacy.
+    #[arg(long)]
+    pub(crate) identity_mode: Option<String>,
     /// Refuse secrets over plain HTTP.
     #[arg(long)]
     pub(crate) require_tls: bool,
@@ -599,6 +610,30 @@ pub(crate) enum Ticket {
         account: Option<String>,
         #[arg(long, default_value = "")]
         text: String,
+    },
+}
+
+#[derive(clap::Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Job {
+    /// List the newest jobs.
+    List {
+        #[command(flatten)]
+        on: On,
+    },
+    /// Show how far a job is, or what came of it.
+    Show {
+        #[command(flatten)]
+        on: On,
+        #[arg(long)]
+        job: i64,
+    },
+    /// End a job; what it stored stays. The same import again continues it.
+    Cancel {
+        #[command(flatten)]
+        on: On,
+        #[arg(long)]
+        job: i64,
     },
 }
 

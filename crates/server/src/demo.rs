@@ -114,6 +114,7 @@ async fn fill(store: &Store, project: model::ProjectId) -> Result<(), store::Sto
                 insert_id: format!("demo-{day}-{number}"),
                 received_at: now,
                 authenticated: true,
+                linking: None,
                 properties,
             });
         }
@@ -129,6 +130,7 @@ async fn fill(store: &Store, project: model::ProjectId) -> Result<(), store::Sto
         time: now,
         received_at: now,
         ignore_time: false,
+        ignore_alias: false,
         dedup_id: None,
         authenticated: true,
     };

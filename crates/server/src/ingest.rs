@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Limited};
 use metastore::{CredentialTable, Outcome};
-use model::{AccessRight, Timestamp};
+use model::{AccessRight, IdentityMode, Timestamp};
 use store::StoreError;
 use tokio::sync::SemaphorePermit;
 use wire::body::{BodyError, Limits};
@@ -159,7 +159,8 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
         Ok(records) => records,
         Err(error) => return redirected(&app, &options, respond(reply(endpoint, &options, 0, &[], Some(&error)))),
     };
-    if endpoint == Endpoint::Import && options.strict && records.iter().any(track::is_identity_verb) {
+    let is_simplified = writer.project.is_some_and(|project| judge::identity_mode(&table, project) == IdentityMode::Simplified);
+    if endpoint == Endpoint::Import && options.strict && is_simplified && records.iter().any(track::is_identity_verb) {
         return respond(identity_refused());
     }
     let origin = gate::origin(&parts.method, &parts.headers);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use metastore::{CredentialTable, Leaked, Project};
-use model::{Event, ProfileUpdate, ProjectId, Timestamp, Value};
+use model::{Event, IdentityMode, ProfileUpdate, ProjectId, Timestamp, Value};
 use wire::body::Options;
 use wire::dialect::Endpoint;
 use wire::identity::{self, Proof};
@@ -121,13 +121,15 @@ impl Judge<'_> {
             return Err(refused(index, if is_token { "properties.token" } else { "properties" }, place.refusal()));
         }
         if matches!(self.endpoint, Endpoint::Track | Endpoint::Import) {
+            let ahead = self.project_ahead(&record);
             let rules = Rules {
                 import: is_import,
                 strict: self.options.strict,
                 credentialed: is_import && self.writer.project.is_some(),
                 authenticated: self.writer.authenticated,
                 now: self.now,
-                keeps_ignored: self.keeps_ignored(&record),
+                identity: ahead.map(|project| identity_mode(self.table, project)).unwrap_or_default(),
+                keeps_ignored: self.keeps_ignored(&record, ahead),
                 host: self.host.as_deref(),
             };
             let whence = Whence::of_event(&record, self.options.ip);
@@ -190,15 +192,19 @@ impl Judge<'_> {
     }
 
     /// Whether a record that asks to be ignored goes to a project that flags such records of the public instead.
-    fn keeps_ignored(&self, record: &Value) -> bool {
+    fn keeps_ignored(&self, record: &Value, project: Option<ProjectId>) -> bool {
         let properties = record.as_object().and_then(|record| record.get("properties")).and_then(Value::as_object);
         if !properties.is_some_and(track::is_ignored) {
             return false;
         }
-        let of_token = || self.table.project_of_token(token_in(record)?, self.now);
-        let by_credential = self.writer.project.filter(|_| self.endpoint == Endpoint::Import);
-        let project = by_credential.or_else(of_token).and_then(|project| self.table.projects.get(&project));
+        let project = project.and_then(|project| self.table.projects.get(&project));
         project.is_some_and(|project| project.token_options.flags_bots && !self.is_authenticated(project.id))
+    }
+
+    /// The project that a record goes to, before it is read: its rules say how.
+    fn project_ahead(&self, record: &Value) -> Option<ProjectId> {
+        let by_credential = self.writer.project.filter(|_| self.endpoint == Endpoint::Import);
+        by_credential.or_else(|| self.table.project_of_token(token_in(record)?, self.now))
     }
 
     /// The place of a record's user. The sender of many records is looked for once.
@@ -260,6 +266,11 @@ impl Judge<'_> {
             }
         }
     }
+}
+
+/// How a project finds out which ids are one user.
+pub(crate) fn identity_mode(table: &CredentialTable, project: ProjectId) -> IdentityMode {
+    table.projects.get(&project).map(|project| project.identity_mode).unwrap_or_default()
 }
 
 fn token_in(record: &Value) -> Option<&str> {

@@ -36,14 +36,14 @@ struct Access {
 fn prove(app: &App, parts: &Parts) -> Result<Access, Refusal> {
     let client = Client::of(parts, &app.settings.listen.trusted_proxies);
     let params = Params::parse(parts.uri.query().unwrap_or_default(), None);
-    let proven = auth::prove_tables(&app.credentials(), &client, &parts.headers, params.filled("project_id"), clock::now())?;
+    let proven = auth::prove_tables(&app.credentials(), &client, &parts.headers, params.filled("project_id"), clock::latest())?;
     Ok(Access { project: proven.project, by: proven.by })
 }
 
 /// As [`prove`]; the answer where it does not hold. A live secret in the URL is refused whoever asks.
 #[expect(clippy::result_large_err, reason = "what is refused is an answer already, and is sent as it is")]
 fn enter(app: &App, parts: &Parts) -> Result<Access, Response> {
-    let (client, now) = (Client::of(parts, &app.settings.listen.trusted_proxies), clock::now());
+    let (client, now) = (Client::of(parts, &app.settings.listen.trusted_proxies), clock::latest());
     let (table, uri) = (app.credentials(), &parts.uri);
     let params = Params::parse(uri.query().unwrap_or_default(), None);
     if let Some(leaked) = leaks::in_params(&table, &params, now).or_else(|| table.leaked(uri.path(), now)) {
@@ -119,7 +119,7 @@ async fn admit(app: &Arc<App>, parts: &Parts, id: &str) -> Result<Access, Respon
     let calls_max = app.settings.lookup_tables.calls_per_day_max;
     let allowed = tokio::task::spawn_blocking(move || {
         Ok::<_, MetaError>(match asking.metastore.lookup_table(project, &asked)? {
-            Some(_) => Some(asking.metastore.count_lookup_call(project, calls_max, clock::now())?),
+            Some(_) => Some(asking.metastore.count_lookup_call(project, calls_max, clock::latest())?),
             None => None,
         })
     });

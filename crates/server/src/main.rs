@@ -20,6 +20,7 @@ mod demo;
 mod gate;
 mod geo;
 mod ingest;
+mod jobs;
 mod judge;
 mod leaks;
 mod listen;

@@ -20,8 +20,19 @@ const EVENT_NAME: &str = "$event_name";
 /// Events that say who is who: under another name they would not.
 const EVENTS_OF_ITS_OWN: [&str; 4] = [OVERFLOW, "$identify", "$create_alias", "$merge"];
 /// Properties that say who is who, and those that the server adds.
-const PROPERTIES_OF_ITS_OWN: [&str; 10] =
-    [OVERFLOW, EVENT_NAME, gate::ORIGIN_OK, bots::IS_BOT, "$user_id", "$device_id", "$identified_id", "$anon_id", "$distinct_ids", "alias"];
+const PROPERTIES_OF_ITS_OWN: [&str; 11] = [
+    OVERFLOW,
+    EVENT_NAME,
+    gate::ORIGIN_OK,
+    bots::IS_BOT,
+    "$user_id",
+    "$device_id",
+    "$identified_id",
+    "$anon_id",
+    "$anon_distinct_id",
+    "$distinct_ids",
+    "alias",
+];
 
 fn is_of_its_own(name: &str) -> bool {
     PROPERTIES_OF_ITS_OWN.contains(&name) || RECEIPT_PROPERTIES.contains(&name) || EVENT_PROPERTIES.contains(&name)
@@ -162,6 +173,7 @@ mod tests {
             insert_id: "i".to_owned(),
             received_at: Timestamp(0),
             authenticated: false,
+            linking: None,
             properties: properties.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
         }
     }

@@ -339,6 +339,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
         ("sluice_segments", stats.segments),
         ("sluice_segment_rows", stats.segment_rows),
         ("sluice_segment_bytes", stats.segment_bytes),
+        ("sluice_identity_links", stats.identity_links),
         ("sluice_seal_failed", u64::from(app.store.seal_failed())),
         ("sluice_log_failed", u64::from(app.store.log_failed())),
     ];

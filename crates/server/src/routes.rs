@@ -12,7 +12,7 @@ use axum::routing::{any, get as get_page};
 use model::{AccessRight, Role};
 
 use crate::aliases::Aliases;
-use crate::api::{self, Handler, Operation, Who, account, instance, keys, members, projects, session, tables, tickets};
+use crate::api::{self, Handler, Operation, Who, account, instance, jobs, keys, members, projects, session, tables, tickets};
 use crate::app::App;
 use crate::config::{Routes, Settings};
 use crate::{app_api, ingest, lookup_tables, page, reports, sdk};
@@ -35,8 +35,10 @@ pub(crate) const ACCEPT_INVITATION: &str = "/invitation";
 pub(crate) const RESET_PASSWORD: &str = "/reset-password";
 pub(crate) const CONFIRM_EMAIL: &str = "/confirm-email";
 
-/// The export's path, for messages.
+/// The export's path, for messages, and where imports pull events from.
 pub(crate) const EXPORT: &str = "/api/2.0/export";
+/// Where imports pull profiles from.
+pub(crate) const PROFILES: &str = "/api/2.0/engage";
 /// Where the first account is made.
 pub(crate) const SETUP: &str = "/setup";
 /// Every address of the page, which finds its own way from there.
@@ -55,7 +57,7 @@ pub(crate) const TRACK: &str = "/track";
 /// Every operation of the management API with its policy: who may call it, and whether a fresh proof is needed. A row each.
 #[rustfmt::skip]
 pub(crate) fn operations() -> Vec<Operation> {
-    use Role::{Admin, Consumer, Owner};
+    use Role::{Admin, Analyst, Consumer, Owner};
     use Who::{Account, Anyone, Founder, Member, Operator};
     vec![
         // Everybody.
@@ -94,9 +96,13 @@ pub(crate) fn operations() -> Vec<Operation> {
         get("/projects/{project}/keys", Member(Consumer), "list_keys", keys::list, "The project's API keys without their secrets."),
         get("/projects/{project}/members", Member(Consumer), "list_members", members::list, "The members, owners first."),
         delete("/projects/{project}/members/{account}", Member(Consumer), "remove_member", members::remove, "Ends a membership: one's own, or as an admin another's.").fresh(),
+        get("/projects/{project}/jobs", Member(Analyst), "list_jobs", jobs::list, "The newest imports and exports."),
+        get("/projects/{project}/jobs/{job}", Member(Analyst), "show_job", jobs::show, "How far an import or export is, or what came of it."),
         get("/projects/{project}/group-keys", Member(Consumer), "list_group_keys", tables::list_group_keys, "The properties that name the groups of an event."),
         get("/projects/{project}/lookup-tables", Member(Consumer), "list_lookup_tables", tables::list_lookup_tables, "The project's lookup tables."),
         // Admins of the project.
+        post("/projects/{project}/jobs/{job}/cancel", Member(Admin), "cancel_job", jobs::cancel, "Ends an import or export; what it stored stays."),
+        post("/projects/{project}/imports", Member(Admin), "start_import", jobs::start_import, "Imports events and profiles from Mixpanel, or continues that.").fresh().brings_secret(),
         post("/projects/{project}/group-keys", Member(Admin), "add_group_key", tables::add_group_key, "Declares a group key."),
         delete("/projects/{project}/group-keys/{group}", Member(Admin), "remove_group_key", tables::remove_group_key, "Ends a group key; profiles of its groups and properties of events stay."),
         post("/projects/{project}/lookup-tables", Member(Admin), "create_lookup_table", tables::create_lookup_table, "Makes a lookup table without content."),

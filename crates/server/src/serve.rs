@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::app::App;
+use crate::jobs::Jobs;
 use crate::config::{self, Settings, Tls};
 use crate::listen::Listener;
 use crate::mail::{self, Mailer};
@@ -132,10 +133,12 @@ async fn serve(
     };
     let (mailer, mails) = Mailer::new(&settings.mail, dir.join(MAILBOX))?;
     let base = format!("http://{address}");
-    let app = Arc::new(App::new(metastore.clone(), store, settings, mailer, base).map_err(|error| error.to_string())?);
+    let app = Arc::new(App::new(dir, metastore.clone(), store, settings, mailer, base).map_err(|error| error.to_string())?);
     tokio::spawn(mail::run(app.clone(), mails));
     let telling = tokio::spawn(notices::run(app.clone(), stopped.clone()));
     admin::serve(dir, app.clone()).await.map_err(|error| format!("cannot open the command socket: {error}"))?;
+    Jobs::resume(&app).map_err(|error| error.to_string())?;
+    let working = app.clone();
     let (places, watched) = (app.clone(), stopped.clone());
     tokio::spawn(async move { places.geo.follow(watched).await });
     let counting = tokio::spawn(callers::run(app.clone(), stopped.clone()));
@@ -172,6 +175,8 @@ async fn serve(
         _ = terminate.recv() => {}
     }
     let _ = stop.send(true);
+    working.jobs.stop().await;
+    drop(working);
     for server in servers {
         let _ = server.await;
     }

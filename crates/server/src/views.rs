@@ -3,8 +3,8 @@
 
 mod tables;
 
-use metastore::{Legacy, Metastore, Result};
-use model::{ProjectId, Role, Timestamp};
+use metastore::{Legacy, MetaError, Metastore, Result};
+use model::{IdentityMode, ProjectId, Role, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -554,6 +554,12 @@ impl TryFrom<TokenOptions> for metastore::TokenOptions {
     }
 }
 
+/// Reads how a project finds out which ids are one user.
+pub(crate) fn identity_mode(word: &str) -> Result<IdentityMode> {
+    let unknown = || MetaError::Invalid(format!("unknown identity mode `{word}`, expected simplified, original or legacy"));
+    IdentityMode::parse(word).ok_or_else(unknown)
+}
+
 /// A project as its members see it.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Project {
@@ -565,6 +571,8 @@ pub(crate) struct Project {
     pub timezone: String,
     /// monday or sunday.
     pub week_start: &'static str,
+    /// simplified, original or legacy: how it finds out which ids are one user.
+    pub identity_mode: &'static str,
     /// Public: it stands in web pages, takes events and reads nothing.
     pub token: String,
     pub require_tls: bool,
@@ -586,6 +594,7 @@ impl Project {
             name: project.name,
             timezone: project.timezone,
             week_start: project.week_start.as_str(),
+            identity_mode: project.identity_mode.as_str(),
             token: project.token,
             require_tls: project.requires_tls,
             token_options: project.token_options.into(),

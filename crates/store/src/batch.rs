@@ -12,6 +12,7 @@ use model::value::{Properties, ValueRef};
 use rustc_hash::FxHashMap;
 
 use crate::error::StoreError;
+use crate::links::{LinksView, Moved};
 use crate::record::Reader;
 use crate::schema::{self, Kind};
 use crate::tail::Row;
@@ -31,6 +32,8 @@ pub struct Batch {
     users: Vec<u128>,
     times: Vec<i64>,
     ids: Option<[StringArray; 2]>,
+    /// The rows that belong to another id than was sent, where ids were asked for.
+    moved: Moved,
     names: Arc<[String]>,
     columns: Vec<Column>,
     /// Further properties of each row; empty where no row has any.
@@ -141,6 +144,7 @@ impl Batch {
             users: users(batch)?,
             times: times.values().to_vec(),
             ids,
+            moved: Moved::new(),
             names: Arc::default(),
             columns: Vec::new(),
             rest: Vec::new(),
@@ -201,6 +205,7 @@ impl Batch {
             users: Vec::new(),
             times: Vec::new(),
             ids: None,
+            moved: Moved::new(),
             names: Arc::default(),
             columns: Vec::new(),
             rest: Vec::new(),
@@ -217,6 +222,7 @@ impl Batch {
             users: rows.iter().map(|row| row.user).collect(),
             times: rows.iter().map(|row| row.event.time.0).collect(),
             ids: ids.then(|| [text(|row| &row.event.distinct_id), text(|row| &row.event.insert_id)]),
+            moved: Moved::new(),
             names: Arc::default(),
             columns: Vec::new(),
             rest: Vec::new(),
@@ -247,6 +253,7 @@ impl Batch {
             users: self.users.clone(),
             times: self.times.clone(),
             ids: self.ids.clone(),
+            moved: self.moved.clone(),
             names: names.into(),
             columns: names.iter().map(column).collect(),
             rest: Vec::new(),
@@ -268,7 +275,8 @@ impl Batch {
         self.times.is_empty()
     }
 
-    /// The keyed hash of each row's user. Within a segment the rows of one user stand together, in time order.
+    /// The keyed hash of each row's user, after identity. Within a segment the rows of one id that was sent stand together, in time order; a
+    /// user with several ids has several such runs.
     pub fn users(&self) -> &[u128] {
         &self.users
     }
@@ -278,9 +286,28 @@ impl Batch {
         &self.times
     }
 
-    /// The `distinct_id` as sent; empty where it was not asked for.
+    /// The `distinct_id` of the user, after identity; empty where it was not asked for.
     pub fn distinct_id(&self, row: usize) -> &str {
+        self.moved_to(row).unwrap_or_else(|| self.sent_id(row))
+    }
+
+    /// The `distinct_id` that was sent, where the user has another; `None` where ids were not asked for.
+    pub fn distinct_id_before_identity(&self, row: usize) -> Option<&str> {
+        self.moved_to(row).map(|_| self.sent_id(row))
+    }
+
+    fn sent_id(&self, row: usize) -> &str {
         self.ids.as_ref().map_or("", |[ids, _]| ids.value(row))
+    }
+
+    fn moved_to(&self, row: usize) -> Option<&str> {
+        let at = self.moved.partition_point(|(rows, _)| rows.end <= row);
+        self.moved.get(at).filter(|(rows, _)| rows.contains(&row)).map(|(_, id)| &**id)
+    }
+
+    /// Gives the rows to the users that their ids are linked to.
+    pub(crate) fn resolve(&mut self, links: &LinksView) {
+        self.moved = links.resolve(&mut self.users, self.ids.is_some());
     }
 
     /// The `insert_id`; empty where it was not asked for.

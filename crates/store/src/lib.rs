@@ -4,10 +4,14 @@
 //! `sealed_through`; replay starts behind it; forgetting log files only frees space. A snapshot takes live segments and the unsealed
 //! tail together under one lock, so that counts never dip or jump while sealing and compaction run.
 
+mod apply;
+pub mod archive;
 mod batch;
 mod dedup;
 pub mod disk;
 mod error;
+mod link_segments;
+mod links;
 mod log;
 mod lookups;
 mod merge;
@@ -32,9 +36,11 @@ use std::time::Duration;
 use metastore::{Metastore, SegmentKind};
 use model::{Event, ProfileUpdate, ProjectId, Timestamp};
 
+use crate::apply::Applier;
 use crate::dedup::Keys;
 use crate::disk::Disk;
-use crate::log::{Applied, Log, Payload};
+use crate::links::{Link, LinksView, SharedLinks};
+use crate::log::{Log, Payload};
 use crate::lookups::{Cache, Joins};
 use crate::segment::{Live, SegmentFile};
 use crate::tail::Part;
@@ -93,6 +99,8 @@ pub struct StoreStats {
     pub segment_rows: u64,
     /// Bytes of live segments.
     pub segment_bytes: u64,
+    /// Ids that are linked to others.
+    pub identity_links: u64,
 }
 
 /// The store of one data directory. Clones share it.
@@ -173,9 +181,23 @@ pub(crate) struct ProjectState {
     suspects: Keys,
     updates: Vec<Arc<(u64, Vec<ProfileUpdate>)>>,
     joins: Arc<Joins>,
+    links: SharedLinks,
+    /// So many of them are visible.
+    links_count: u32,
+    link_segments: Vec<Arc<SegmentFile>>,
+    /// Those that are in no segment yet, with the records that made them.
+    unsealed_links: Vec<(u64, Link)>,
 }
 
 impl ProjectState {
+    fn new(hash_key: [u8; 16]) -> Self {
+        Self { hash_key, links: SharedLinks::new(hash_key), ..Self::default() }
+    }
+
+    fn visible_links(&self) -> LinksView {
+        self.links.first(self.links_count)
+    }
+
     fn push(&mut self, part: Part) {
         let Self { segments, tail_keys, suspects, .. } = self;
         part.each_key(|key, time_ms| {
@@ -212,7 +234,7 @@ impl Store {
         let mut state = State::default();
         for project in metastore.projects()? {
             let hash_key = metastore.project_hash_key(project.id)?;
-            state.projects.insert(project.id, ProjectState { hash_key, ..ProjectState::default() });
+            state.projects.insert(project.id, ProjectState::new(hash_key));
         }
         let mut live = std::collections::HashSet::new();
         for segment in metastore.segments_of_all_projects()? {
@@ -227,7 +249,7 @@ impl Store {
                     names.push(name);
                     decoded
                 }
-                SegmentKind::Profiles => Default::default(),
+                SegmentKind::Profiles | SegmentKind::Links => Default::default(),
             };
             let superseded = match &row.superseded_path {
                 Some(name) => segment::decode_rows(&read(name)?).ok_or_else(|| corrupt(name))?,
@@ -257,6 +279,7 @@ impl Store {
                     project.segments.push(Live { file, superseded: Arc::new(superseded), superseded_name: row.superseded_path });
                 }
                 SegmentKind::Profiles => project.profile_segments.push(file),
+                SegmentKind::Links => project.link_segments.push(file),
             }
         }
         for name in options.disk.list(&dir)? {
@@ -266,6 +289,7 @@ impl Store {
         }
         for project in state.projects.values_mut() {
             project.profile_segments.sort_by_key(|segment| segment.seq_max);
+            project.read_links()?;
         }
         let lookups = Arc::new(Cache::default());
         lookups::open(&metastore, &options.disk, &options.dir, &lookups, |project, joins| {
@@ -276,45 +300,9 @@ impl Store {
         let state = Arc::new(Mutex::new(state));
         let tail_rows = Arc::new(AtomicU64::new(0));
         let fresh_rows = Arc::new(AtomicU64::new(0));
-        let (applied_to, counted, fresh, keys_from) = (state.clone(), tail_rows.clone(), fresh_rows.clone(), metastore.clone());
-        let apply = Box::new(move |records: Vec<Applied>| {
-            // Hashing needs no lock.
-            let mut keys: HashMap<ProjectId, [u8; 16]> = HashMap::new();
-            let mut prepared = Vec::with_capacity(records.len());
-            for Applied { seq, project, payload } in records {
-                let key = *keys.entry(project).or_insert_with(|| {
-                    let known = lock(&applied_to).projects.get(&project).map(|project| project.hash_key);
-                    // A project's key is made with the project, before any event can name it.
-                    known.unwrap_or_else(|| keys_from.project_hash_key(project).unwrap_or_default())
-                });
-                let received_at = match &payload {
-                    Payload::Events(events) => events.last().map(|event| event.received_at),
-                    Payload::Profiles(updates) => updates.last().map(|update| update.received_at),
-                };
-                let ready = match payload {
-                    Payload::Events(events) => Ok(Part::fresh(&key, seq, events)),
-                    Payload::Profiles(updates) => Err(updates),
-                };
-                prepared.push((seq, received_at, project, key, ready));
-            }
-            let mut state = lock(&applied_to);
-            for (seq, received_at, project, hash_key, ready) in prepared {
-                state.last_seq = seq;
-                state.received_at = received_at.unwrap_or(state.received_at);
-                let project = state.projects.entry(project).or_insert_with(|| ProjectState { hash_key, ..ProjectState::default() });
-                match ready {
-                    Ok(part) => {
-                        counted.fetch_add(part.rows() as u64, Ordering::Relaxed);
-                        fresh.fetch_add(part.rows() as u64, Ordering::Relaxed);
-                        project.push(part);
-                    }
-                    Err(updates) => {
-                        counted.fetch_add(updates.len() as u64, Ordering::Relaxed);
-                        project.updates.push(Arc::new((seq, updates)));
-                    }
-                }
-            }
-        });
+        let applier =
+            Applier { state: state.clone(), metastore: metastore.clone(), tail_rows: tail_rows.clone(), fresh_rows: fresh_rows.clone() };
+        let apply = Box::new(move |records| applier.apply(records));
         let log = Log::open(options.disk.clone(), &options.dir, sealed_through, apply)?;
         // Names of files must not come twice, and what was compacted away leaves gaps.
         let numbers = live.iter().filter_map(|name| paths::counter(name));
@@ -395,6 +383,7 @@ impl Store {
     pub fn stats(&self) -> StoreStats {
         let state = self.shared.lock();
         let mut stats = StoreStats { tail_rows: self.shared.tail_rows.load(Ordering::Relaxed), ..StoreStats::default() };
+        stats.identity_links = state.projects.values().map(|project| u64::from(project.links_count)).sum();
         for segment in
             state.projects.values().flat_map(|project| project.segments.iter().map(|live| &live.file).chain(&project.profile_segments))
         {

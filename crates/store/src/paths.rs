@@ -57,6 +57,11 @@ pub(crate) fn lookup_number(name: &str) -> Option<u64> {
     name.strip_suffix(".lookup")?.rsplit('-').next()?.parse().ok()
 }
 
+/// The file of a segment of links.
+pub(crate) fn links(project: i64, seq_min: u64, seq_max: u64, counter: u64) -> String {
+    format!("{project}-{seq_min}-{seq_max}-{counter}.links")
+}
+
 /// The counter in the name of a file of a segment.
 pub(crate) fn counter(name: &str) -> Option<u64> {
     match name.rsplit_once(".superseded-") {

@@ -5,7 +5,7 @@
 //! zigzag; text is its length and its UTF-8; a value is a tag byte and its content.
 
 use model::value::Properties;
-use model::{Event, Number, ProfileKey, ProfileOp, ProfileUpdate, Timestamp, Value};
+use model::{Event, IdentityMode, Number, ProfileKey, ProfileOp, ProfileUpdate, Timestamp, Value};
 
 use crate::log::Payload;
 
@@ -133,7 +133,7 @@ fn items<'a, T>(mut reader: Reader<'a>, take: fn(&mut Reader<'a>) -> Result<T, M
 }
 
 fn put_event(out: &mut Vec<u8>, event: &Event, spelling: Spelling) {
-    out.push(u8::from(event.authenticated));
+    out.push(if event.authenticated { AUTHENTICATED } else { 0 } | linking_flags(event.linking));
     put_text(out, &event.name);
     put_text(out, &event.distinct_id);
     put_text(out, &event.insert_id);
@@ -143,15 +143,27 @@ fn put_event(out: &mut Vec<u8>, event: &Event, spelling: Spelling) {
     put_properties(out, &event.properties, spelling);
 }
 
+/// What an event may link, in the bits above the first. Events of old logs have none of them.
+fn linking_flags(linking: Option<IdentityMode>) -> u8 {
+    match linking {
+        None => 0,
+        Some(IdentityMode::Simplified) => 2,
+        Some(IdentityMode::Original) => 4,
+        Some(IdentityMode::Legacy) => 6,
+    }
+}
+
 const AUTHENTICATED: u8 = 1;
 const IGNORE_TIME: u8 = 2;
 const HAS_DEDUP_ID: u8 = 4;
 const OF_GROUP: u8 = 8;
+const IGNORE_ALIAS: u8 = 16;
 
 fn put_update(out: &mut Vec<u8>, update: &ProfileUpdate, spelling: Spelling) {
     let mut flags = 0;
     flags |= if update.authenticated { AUTHENTICATED } else { 0 };
     flags |= if update.ignore_time { IGNORE_TIME } else { 0 };
+    flags |= if update.ignore_alias { IGNORE_ALIAS } else { 0 };
     flags |= if update.dedup_id.is_some() { HAS_DEDUP_ID } else { 0 };
     flags |= if matches!(update.key, ProfileKey::Group { .. }) { OF_GROUP } else { 0 };
     out.push(flags);
@@ -264,7 +276,7 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn byte(&mut self) -> Result<u8, Malformed> {
+    pub(crate) fn byte(&mut self) -> Result<u8, Malformed> {
         let (first, rest) = self.bytes.split_first().ok_or(Malformed("it ends too early"))?;
         self.bytes = rest;
         Ok(*first)
@@ -312,14 +324,22 @@ impl<'a> Reader<'a> {
         Ok(u32::from_le_bytes(self.take(4)?.try_into().expect("four bytes were taken")))
     }
 
+    pub(crate) fn u128(&mut self) -> Result<u128, Malformed> {
+        Ok(u128::from_le_bytes(self.take(16)?.try_into().expect("sixteen bytes were taken")))
+    }
+
     pub(crate) fn string(&mut self) -> Result<String, Malformed> {
         self.text().map(str::to_owned)
     }
 
     fn event(&mut self) -> Result<Event, Malformed> {
-        let authenticated = match self.byte()? {
-            0 => false,
-            1 => true,
+        let flags = self.byte()?;
+        let authenticated = flags & AUTHENTICATED != 0;
+        let linking = match flags & !AUTHENTICATED {
+            0 => None,
+            2 => Some(IdentityMode::Simplified),
+            4 => Some(IdentityMode::Original),
+            6 => Some(IdentityMode::Legacy),
             _ => return Err(Malformed("unknown flags of an event")),
         };
         let name = self.string()?;
@@ -328,12 +348,13 @@ impl<'a> Reader<'a> {
         let time = self.int()?;
         let received_at = self.int()?.wrapping_add(time);
         let properties = self.properties(0)?;
-        Ok(Event { name, distinct_id, time: Timestamp(time), insert_id, received_at: Timestamp(received_at), authenticated, properties })
+        let (time, received_at) = (Timestamp(time), Timestamp(received_at));
+        Ok(Event { name, distinct_id, time, insert_id, received_at, authenticated, linking, properties })
     }
 
     fn update(&mut self, has_receipt: bool) -> Result<ProfileUpdate, Malformed> {
         let flags = self.byte()?;
-        if flags & !(AUTHENTICATED | IGNORE_TIME | HAS_DEDUP_ID | OF_GROUP) != 0 {
+        if flags & !(AUTHENTICATED | IGNORE_TIME | IGNORE_ALIAS | HAS_DEDUP_ID | OF_GROUP) != 0 {
             return Err(Malformed("unknown flags of a profile change"));
         }
         let key = if flags & OF_GROUP != 0 {
@@ -360,9 +381,9 @@ impl<'a> Reader<'a> {
             9 => ProfileOp::Restore(Timestamp(self.int()?)),
             _ => return Err(Malformed("unknown profile operation")),
         };
-        let ignore_time = flags & IGNORE_TIME != 0;
+        let (ignore_time, ignore_alias) = (flags & IGNORE_TIME != 0, flags & IGNORE_ALIAS != 0);
         let authenticated = flags & AUTHENTICATED != 0;
-        Ok(ProfileUpdate { key, op, time, received_at, ignore_time, dedup_id, authenticated })
+        Ok(ProfileUpdate { key, op, time, received_at, ignore_time, ignore_alias, dedup_id, authenticated })
     }
 
     pub(crate) fn properties(&mut self, depth: usize) -> Result<Properties, Malformed> {
@@ -452,14 +473,21 @@ mod tests {
     }
 
     fn event() -> impl Strategy<Value = Event> {
-        (".{1,20}", ".{0,20}", ".{0,20}", any::<i64>(), any::<i64>(), any::<bool>(), object(value())).prop_map(
-            |(name, distinct_id, insert_id, time, received_at, authenticated, properties)| Event {
+        let linking = prop_oneof![
+            Just(None),
+            Just(Some(IdentityMode::Simplified)),
+            Just(Some(IdentityMode::Original)),
+            Just(Some(IdentityMode::Legacy)),
+        ];
+        (".{1,20}", ".{0,20}", ".{0,20}", any::<i64>(), any::<i64>(), any::<bool>(), linking, object(value())).prop_map(
+            |(name, distinct_id, insert_id, time, received_at, authenticated, linking, properties)| Event {
                 name,
                 distinct_id,
                 insert_id,
                 time: Timestamp(time),
                 received_at: Timestamp(received_at),
                 authenticated,
+                linking,
                 properties,
             },
         )
@@ -480,13 +508,14 @@ mod tests {
             Just(ProfileOp::Delete),
             any::<i64>().prop_map(|since| ProfileOp::Restore(Timestamp(since))),
         ];
-        (key, op, any::<i64>(), any::<i64>(), any::<bool>(), proptest::option::of(".{0,20}"), any::<bool>()).prop_map(
-            |(key, op, time, received_at, ignore_time, dedup_id, authenticated)| ProfileUpdate {
+        (key, op, any::<i64>(), any::<i64>(), any::<[bool; 2]>(), proptest::option::of(".{0,20}"), any::<bool>()).prop_map(
+            |(key, op, time, received_at, [ignore_time, ignore_alias], dedup_id, authenticated)| ProfileUpdate {
                 key,
                 op,
                 time: Timestamp(time),
                 received_at: Timestamp(received_at),
                 ignore_time,
+                ignore_alias,
                 dedup_id,
                 authenticated,
             },
@@ -546,6 +575,7 @@ mod tests {
             time: Timestamp(5),
             received_at: Timestamp(5),
             ignore_time: false,
+            ignore_alias: false,
             dedup_id: dedup_id.map(str::to_owned),
             authenticated,
         };
@@ -560,7 +590,16 @@ mod tests {
 
     fn plain(properties: Properties) -> Event {
         let (name, distinct_id, insert_id) = ("e".to_owned(), "u".to_owned(), "i".to_owned());
-        Event { name, distinct_id, insert_id, time: Timestamp(1), received_at: Timestamp(2), authenticated: true, properties }
+        Event {
+            name,
+            distinct_id,
+            insert_id,
+            time: Timestamp(1),
+            received_at: Timestamp(2),
+            authenticated: true,
+            linking: None,
+            properties,
+        }
     }
 
     #[test]

@@ -47,6 +47,8 @@ impl Store {
                 time: now,
                 received_at: now,
                 ignore_time: true,
+                // What is restored stands under the key that it was read from.
+                ignore_alias: true,
                 dedup_id: None,
                 authenticated: true,
             };

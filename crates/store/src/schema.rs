@@ -4,11 +4,14 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use model::ValueRef;
 
 /// The version that the segments table notes beside every segment of events.
 pub(crate) const EVENTS_FORMAT_VERSION: i64 = 2;
 /// The version that it notes beside every segment of profiles. Since 3 a row has what was removed from it; rows of 2 have nothing of it.
 pub(crate) const PROFILES_FORMAT_VERSION: i64 = 3;
+/// The version that it notes beside every segment of links.
+pub(crate) const LINKS_FORMAT_VERSION: i64 = 4;
 /// The order of the rows, as the segments table notes it.
 pub(crate) const SORT_ORDER: &str = "event,user,time";
 
@@ -37,6 +40,22 @@ pub(crate) enum Kind {
 
 impl Kind {
     pub(crate) const ALL: [Self; 5] = [Self::Text, Self::Int, Self::Float, Self::Bool, Self::Other];
+
+    /// The kind of a value.
+    pub(crate) fn of(value: ValueRef<'_>) -> Self {
+        match value {
+            ValueRef::Text(_) => Self::Text,
+            ValueRef::Int(_) => Self::Int,
+            ValueRef::Float(_) => Self::Float,
+            ValueRef::Bool(_) => Self::Bool,
+            ValueRef::Other(_) => Self::Other,
+        }
+    }
+
+    /// Its word in exported files.
+    pub(crate) fn word(self) -> &'static str {
+        self.prefix().trim_end_matches('.')
+    }
 
     fn prefix(self) -> &'static str {
         match self {
@@ -90,3 +109,11 @@ pub(crate) fn events<'p>(properties: impl IntoIterator<Item = (Kind, &'p str)>) 
     fields.extend(properties.into_iter().map(|(kind, name)| Field::new(property(kind, name), kind.data_type(), true)));
     Arc::new(Schema::new(fields))
 }
+
+/// The columns of an exported file beside the properties, under the names that they have on the wire.
+pub(crate) const EXPORTED_EVENTS: [&str; 4] = [EVENT, TIME, DISTINCT_ID, "$insert_id"];
+/// The columns of exported profiles: of users the id, of groups key and id.
+pub(crate) const EXPORTED_PROFILES: [&str; 3] = ["$distinct_id", "$group_key", "$group_id"];
+/// Where a field of an exported file says which property it is, and of which type: its name may be longer, so that no two are the same.
+pub(crate) const EXPORTED_PROPERTY: &str = "sluice.property";
+pub(crate) const EXPORTED_KIND: &str = "sluice.kind";

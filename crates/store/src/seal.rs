@@ -21,7 +21,7 @@ use crate::writer::Encoded;
 use crate::{ProjectState, Shared, State, Store, paths, schema};
 
 /// So many segments of one level become one of the next.
-const COMPACT_SEGMENTS: usize = 8;
+pub(crate) const COMPACT_SEGMENTS: usize = 8;
 /// Segments of more rows than these stay as they are.
 const COMPACT_ROWS_MAX: u64 = 4_000_000;
 
@@ -31,11 +31,21 @@ const FORGET_AFTER_MS: i64 = DAY_MS;
 const FORGET_ALONE_AFTER_MS: i64 = 2 * DAY_MS;
 
 /// A written segment that is not live yet.
-struct Written {
+pub(crate) struct Written {
     kind: SegmentKind,
     live: Live,
     columns: String,
     users: (u128, u128),
+}
+
+/// A segment that is a single file.
+pub(crate) struct Plain {
+    pub name: String,
+    pub bytes: Vec<u8>,
+    pub level: i64,
+    pub rows: u64,
+    pub times: (i64, i64),
+    pub seqs: (u64, u64),
 }
 
 /// Rows of a live segment that are superseded from now on, and the file that says so.
@@ -87,6 +97,7 @@ impl Store {
                     self.shared.compact_profiles(project, level, vec![segment], received_at)?;
                 }
             }
+            self.shared.compact_links(project)?;
         }
         Ok(())
     }
@@ -179,15 +190,20 @@ impl Shared {
 
     /// Seals what is oldest, up to a record; false where nothing is left.
     fn seal_piece(&self, until: u64) -> Result<bool, StoreError> {
-        let (through, projects) = {
+        let (through, projects, links) = {
             let mut state = self.lock();
             let Some(through) = state.piece(self.options.seal_rows_max, until) else { return Ok(false) };
             state.sealing_through = through;
             let projects: Vec<(ProjectId, Snapshot)> =
                 state.projects.iter().map(|(id, project)| (*id, Snapshot::of(project).through(through))).collect();
-            (through, projects)
+            let links: Vec<_> = state.projects.iter().map(|(id, project)| (*id, project.links_through(through))).collect();
+            (through, projects, links)
         };
         let (mut written, mut superseding) = (Vec::new(), Vec::new());
+        for (project, links) in links.into_iter().filter(|(_, links)| !links.is_empty()) {
+            let seqs = span(links.iter().map(|(seq, _)| (*seq, *seq)));
+            written.push((project, self.write_links(project, 0, links.iter().map(|(_, link)| link), seqs)?));
+        }
         for (project, snapshot) in projects {
             let snapshot = snapshot.packed()?;
             if snapshot.packed_parts().next().is_some() {
@@ -241,6 +257,7 @@ impl Shared {
                 let before = (project.unsealed(), project.fresh());
                 project.tail.retain(|part| part.seq_min > through);
                 project.updates.retain(|record| record.0 > through);
+                project.unsealed_links.retain(|(seq, _)| *seq > through);
                 project.note_sealed();
                 self.tail_rows.fetch_sub((before.0 - project.unsealed()) as u64, Ordering::Relaxed);
                 self.fresh_rows.fetch_sub((before.1 - project.fresh()) as u64, Ordering::Relaxed);
@@ -251,7 +268,7 @@ impl Shared {
         Ok(true)
     }
 
-    fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.counter.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -260,7 +277,7 @@ impl Shared {
         let _ = self.options.disk.remove(&paths::segment_dir(&self.options.dir).join(name));
     }
 
-    fn swap(&self, project: ProjectId, old: Vec<Arc<SegmentFile>>, written: Written) -> Result<(), StoreError> {
+    pub(crate) fn swap(&self, project: ProjectId, old: Vec<Arc<SegmentFile>>, written: Written) -> Result<(), StoreError> {
         let remove: Vec<i64> = old.iter().map(|segment| segment.id).collect();
         let change = SegmentChange { add: vec![written.row(project)], remove: remove.clone(), ..SegmentChange::default() };
         let id = self.metastore.publish(&change)?.first().copied().unwrap_or_default();
@@ -270,6 +287,7 @@ impl Shared {
             match written.kind {
                 SegmentKind::Events => live.segments.retain(|segment| !remove.contains(&segment.file.id)),
                 SegmentKind::Profiles => live.profile_segments.retain(|segment| !remove.contains(&segment.id)),
+                SegmentKind::Links => live.link_segments.retain(|segment| !remove.contains(&segment.id)),
             }
             live.add(written, id);
         }
@@ -322,9 +340,15 @@ impl Shared {
 
     fn write_profiles(&self, project: ProjectId, level: i64, profiles: profiles::Writer, through: u64) -> Result<Written, StoreError> {
         let rows = profiles.rows;
-        let (time_min_ms, time_max_ms) = profiles.removed_span_ms.unwrap_or_default();
-        let bytes = profiles.finish()?;
+        let times = profiles.removed_span_ms.unwrap_or_default();
         let name = paths::profiles(project.0, 0, through, self.next());
+        let bytes = profiles.finish()?;
+        self.write_plain(SegmentKind::Profiles, Plain { name, bytes, level, rows, times, seqs: (0, through) })
+    }
+
+    /// Writes a segment that is a single file without columns.
+    pub(crate) fn write_plain(&self, kind: SegmentKind, plain: Plain) -> Result<Written, StoreError> {
+        let Plain { name, bytes, level, rows, times: (time_min_ms, time_max_ms), seqs: (seq_min, seq_max) } = plain;
         let dir = paths::segment_dir(&self.options.dir);
         segment::write_file(&*self.options.disk, &dir, &name, &bytes)?;
         let file = SegmentFile {
@@ -334,8 +358,8 @@ impl Shared {
             bytes: bytes.len() as u64,
             time_min_ms,
             time_max_ms,
-            seq_min: 0,
-            seq_max: through,
+            seq_min,
+            seq_max,
             index: Index::default(),
             filter: Filter::default(),
             names: vec![name],
@@ -345,7 +369,7 @@ impl Shared {
             footer: OnceLock::new(),
         };
         let live = Live { file: Arc::new(file), superseded: Arc::default(), superseded_name: None };
-        Ok(Written { kind: SegmentKind::Profiles, live, columns: String::new(), users: (0, u128::MAX) })
+        Ok(Written { kind, live, columns: String::new(), users: (0, u128::MAX) })
     }
 }
 
@@ -398,12 +422,13 @@ impl ProjectState {
                 self.profile_segments.push(live.file);
                 self.profile_segments.sort_by_key(|segment| segment.seq_max);
             }
+            SegmentKind::Links => self.link_segments.push(live.file),
         }
     }
 }
 
 /// The least and the greatest of some pairs of them.
-fn span<T: Ord + Copy + Default>(pairs: impl Iterator<Item = (T, T)>) -> (T, T) {
+pub(crate) fn span<T: Ord + Copy + Default>(pairs: impl Iterator<Item = (T, T)>) -> (T, T) {
     pairs.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or_default()
 }
 
@@ -432,6 +457,7 @@ impl Written {
             format_version: match self.kind {
                 SegmentKind::Events => schema::EVENTS_FORMAT_VERSION,
                 SegmentKind::Profiles => schema::PROFILES_FORMAT_VERSION,
+                SegmentKind::Links => schema::LINKS_FORMAT_VERSION,
             },
         }
     }

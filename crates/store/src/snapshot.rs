@@ -14,6 +14,7 @@ use rustc_hash::FxHashMap;
 use crate::batch::{Batch, Wanted, fixed};
 use crate::dedup::{self, Keys, Resolution};
 use crate::error::StoreError;
+use crate::links::LinksView;
 use crate::lookups::Joins;
 use crate::profiles::{self, StoredProfile};
 use crate::segment::{Columns, Live, Rows, SegmentFile};
@@ -29,6 +30,7 @@ pub struct Snapshot {
     tail: Vec<Arc<Part>>,
     suspects: Keys,
     updates: Vec<Arc<(u64, Vec<ProfileUpdate>)>>,
+    links: LinksView,
     pub(crate) joins: Arc<Joins>,
 }
 
@@ -69,6 +71,7 @@ impl ScanRequest {
         mut batch: RecordBatch,
         (time_min_ms, time_max_ms): (i64, i64),
         superseded: [&[u32]; 2],
+        links: &LinksView,
         each: &mut dyn FnMut(&Batch) -> bool,
     ) -> Result<bool, StoreError> {
         let end = first + batch.num_rows() as u32;
@@ -80,7 +83,12 @@ impl ScanRequest {
             superseded.into_iter().flatten().for_each(|row| mask[(row - first) as usize] = false);
             batch = filter_record_batch(&batch, &BooleanArray::from(mask))?;
         }
-        Ok(batch.num_rows() == 0 || each(&Batch::of_segment(event, &batch, &self.properties, self.ids)?))
+        if batch.num_rows() == 0 {
+            return Ok(true);
+        }
+        let mut batch = Batch::of_segment(event, &batch, &self.properties, self.ids)?;
+        batch.resolve(links);
+        Ok(each(&batch))
     }
 }
 
@@ -107,6 +115,7 @@ impl Snapshot {
             tail: project.tail.clone(),
             suspects: project.suspects.clone(),
             updates: project.updates.clone(),
+            links: project.visible_links(),
             joins: project.joins.clone(),
         }
     }
@@ -288,7 +297,8 @@ impl Snapshot {
                 for item in Rows::open(file, pieces, columns)? {
                     let (event, first, batch) = item?;
                     let span_ms = (file.time_min_ms, file.time_max_ms);
-                    if !request.give(&event, first, batch, span_ms, [known, new(&resolution.segments, at)], each)? {
+                    let superseded = [known, new(&resolution.segments, at)];
+                    if !request.give(&event, first, batch, span_ms, superseded, &self.links, each)? {
                         return Ok(false);
                     }
                 }
@@ -297,7 +307,8 @@ impl Snapshot {
                 let Content::Packed(packed) = &self.tail[at].content else { return Ok(true) };
                 let wanted = |event: &str| request.events.as_ref().is_none_or(|events| events.iter().any(|wanted| wanted == event));
                 for (event, first, batch) in packed.pieces(wanted) {
-                    if !request.give(event, first, batch, packed.span_ms(), [&[], new(&resolution.parts, at)], each)? {
+                    let superseded = [&[], new(&resolution.parts, at)];
+                    if !request.give(event, first, batch, packed.span_ms(), superseded, &self.links, each)? {
                         return Ok(false);
                     }
                 }
@@ -310,14 +321,22 @@ impl Snapshot {
                     }
                 }
                 let mut batches = by_event.iter().flat_map(|(event, rows)| rows.chunks(FRESH_BATCH_ROWS).map(move |rows| (event, rows)));
-                return Ok(batches.all(|(event, rows)| each(&Batch::of_tail(event, rows, &request.properties, request.ids))));
+                return Ok(batches.all(|(event, rows)| {
+                    let mut batch = Batch::of_tail(event, rows, &request.properties, request.ids);
+                    batch.resolve(&self.links);
+                    each(&batch)
+                }));
             }
         }
         Ok(true)
     }
 
-    /// Calls `each` with all profiles of a kind, by id. Blocking.
+    /// Calls `each` with all profiles of a kind, by id. Of ids that are one user the profile under the user's own id counts, or where there
+    /// never was one the first of the others. Blocking.
     pub fn each_profile(&self, kind: &ProfileKind, mut each: impl FnMut(String, Profile)) -> Result<(), StoreError> {
+        if *kind == ProfileKind::Users && self.links.shares_profiles() {
+            return self.each_linked_profile(each);
+        }
         self.read_profiles(None, |key, stored| {
             match (kind, key, stored.folded.profile) {
                 (ProfileKind::Users, ProfileKey::User(id), Some(profile)) => each(id, profile),
@@ -325,6 +344,51 @@ impl Snapshot {
                 _ => {}
             }
             Ok(())
+        })
+    }
+
+    fn each_linked_profile(&self, mut each: impl FnMut(String, Profile)) -> Result<(), StoreError> {
+        let (mut own, mut others) = (BTreeMap::new(), BTreeMap::new());
+        self.read_profiles(None, |key, stored| {
+            if let ProfileKey::User(id) = key {
+                match (self.user_of_profile(&id), stored.folded.profile) {
+                    // What was deleted hides the others too.
+                    (None, profile) => drop(own.insert(id, profile)),
+                    (Some(owner), Some(profile)) => {
+                        others.entry(owner.to_string()).or_insert(profile);
+                    }
+                    (Some(_), None) => {}
+                }
+            }
+            Ok(())
+        })?;
+        for (owner, profile) in others {
+            own.entry(owner).or_insert(Some(profile));
+        }
+        own.into_iter().filter_map(|(id, profile)| Some((id, profile?))).for_each(|(id, profile)| each(id, profile));
+        Ok(())
+    }
+
+    /// The id that an id has its profile under, where that is another.
+    pub fn user_of_profile(&self, id: &str) -> Option<Arc<str>> {
+        self.links.profile_owner(id)
+    }
+
+    /// Calls `each` with all profiles, of users as [`Snapshot::each_profile`] has them and of groups of every key, until it wants no more.
+    /// Blocking.
+    pub fn each_profile_of_any_kind(&self, mut each: impl FnMut(ProfileKey, Profile) -> bool) -> Result<(), StoreError> {
+        let is_linked = self.links.shares_profiles();
+        let mut wants_more = true;
+        if is_linked {
+            self.each_linked_profile(|id, profile| wants_more = wants_more && each(ProfileKey::User(id), profile))?;
+        }
+        if !wants_more {
+            return Err(StoreError::Stopped);
+        }
+        self.read_profiles(None, |key, stored| {
+            let is_told = is_linked && matches!(key, ProfileKey::User(_));
+            let Some(profile) = stored.folded.profile.filter(|_| !is_told) else { return Ok(()) };
+            if each(key, profile) { Ok(()) } else { Err(StoreError::Stopped) }
         })
     }
 

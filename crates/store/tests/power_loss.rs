@@ -1,6 +1,6 @@
 //! The store loses power at every operation that it asks of its disk, and survives in many ways each time. Afterwards every acknowledged
 //! event and profile change is there exactly once, profile changes in order, and nothing is there that was not sent. What public deletes
-//! took is there to be restored, and what was restored is there.
+//! took is there to be restored, and what was restored is there. Ids are linked by the events that are there, and by no others.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use common::{PROJECT, appended, directory, event, events, metastore, options, update};
 use metastore::Metastore;
 use model::value::Properties;
-use model::{Profile, ProfileKey, ProfileOp, ProfileUpdate, Timestamp, Value};
+use model::{Event, IdentityMode, Profile, ProfileKey, ProfileOp, ProfileUpdate, Timestamp, Value};
 use store::disk::SimulatedDisk;
 use store::{ProfileKind, Store};
 
@@ -48,6 +48,20 @@ fn profile(number: u32) -> String {
     format!("q{number}")
 }
 
+/// Every fortieth event links a device of its own to its user.
+fn links(number: u32) -> bool {
+    number.is_multiple_of(40)
+}
+
+fn sent(number: u32, filler_bytes: usize) -> Event {
+    let mut event = event(number, filler_bytes);
+    if links(number) {
+        event.linking = Some(IdentityMode::Simplified);
+        event.properties.insert("$device_id".to_owned(), Value::from(i64::from(number)));
+    }
+    event
+}
+
 fn properties(number: u32) -> Properties {
     Properties::from_iter([("number".to_owned(), Value::from(i64::from(number)))])
 }
@@ -61,7 +75,7 @@ impl Sent {
     async fn send_events(&mut self, store: &Store, count: usize, filler_bytes: usize) {
         let numbers: Vec<u32> = (0..count).map(|_| self.number()).collect();
         self.events.extend(&numbers);
-        let outcome = store.append(PROJECT, numbers.iter().map(|number| event(*number, filler_bytes)).collect()).await;
+        let outcome = store.append(PROJECT, numbers.iter().map(|number| sent(*number, filler_bytes)).collect()).await;
         if outcome.is_ok() {
             self.events_acknowledged.extend(numbers);
         }
@@ -135,6 +149,8 @@ impl Sent {
         let lost: Vec<_> = self.events_acknowledged.difference(&distinct).collect();
         assert!(lost.is_empty(), "{case}: acknowledged events are lost: {lost:?}");
         assert!(distinct.is_subset(&self.events), "{case}: an event was invented");
+        let linking = distinct.iter().filter(|number| links(**number)).count();
+        assert_eq!(store.stats().identity_links, linking as u64, "{case}: links are those of the events");
         let list = appended(&snapshot);
         let lost: Vec<_> = self.updates_acknowledged.iter().filter(|number| !list.contains(number)).collect();
         assert!(lost.is_empty(), "{case}: acknowledged profile changes are lost: {lost:?}");

@@ -28,7 +28,7 @@ fn update(number: u32, draw: u32) -> ProfileUpdate {
     // Some operations come twice.
     let dedup_id = draw.is_multiple_of(3).then(|| (number / 2).to_string());
     let (time, ignore_time) = (Timestamp(i64::from(number)), draw.is_multiple_of(2));
-    ProfileUpdate { key, op, time, received_at: time, ignore_time, dedup_id, authenticated: false }
+    ProfileUpdate { key, op, time, received_at: time, ignore_time, ignore_alias: false, dedup_id, authenticated: false }
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn user(number: usize) -> ProfileKey {
 }
 
 fn public(key: ProfileKey, op: ProfileOp, at: Timestamp) -> ProfileUpdate {
-    ProfileUpdate { key, op, time: at, received_at: at, ignore_time: true, dedup_id: None, authenticated: false }
+    ProfileUpdate { key, op, time: at, received_at: at, ignore_time: true, ignore_alias: false, dedup_id: None, authenticated: false }
 }
 
 fn owner(key: ProfileKey, op: ProfileOp, at: Timestamp) -> ProfileUpdate {

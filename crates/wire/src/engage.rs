@@ -66,8 +66,8 @@ pub fn updates(index: usize, record: &Value, rules: Rules) -> Record<Vec<Profile
         }
         // Several operations of one record are told apart, so that a resend of the record repeats none of them.
         let dedup_id = dedup_id.as_ref().map(|id| format!("{id}{name}"));
-        let (key, ignore_time) = (key.clone(), flag("$ignore_time"));
-        updates.push(ProfileUpdate { key, op, time, received_at: now, ignore_time, dedup_id, authenticated });
+        let (key, ignore_time, ignore_alias) = (key.clone(), flag("$ignore_time"), flag("$ignore_alias"));
+        updates.push(ProfileUpdate { key, op, time, received_at: now, ignore_time, ignore_alias, dedup_id, authenticated });
     }
     if updates.is_empty() {
         return refuse("$set", "data, missing or empty");

@@ -50,7 +50,18 @@ pub fn line(event: &EventRef<'_>, time_in_ms: bool, out: &mut String) {
     json::write_string(event.distinct_id, out);
     out.push_str(",\"$insert_id\":");
     json::write_string(event.insert_id, out);
+    const BEFORE: &str = "$distinct_id_before_identity";
+    if let Some(id) = event.distinct_id_before_identity {
+        out.push_str(",\"");
+        out.push_str(BEFORE);
+        out.push_str("\":");
+        json::write_string(id, out);
+    }
     (event.properties)(&mut |name, value| {
+        if name == BEFORE {
+            // What an older server stored says where the event stood there.
+            return;
+        }
         out.push(',');
         json::write_string(name, out);
         out.push(':');

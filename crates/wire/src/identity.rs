@@ -2,6 +2,7 @@
 //! A record carries `$identity_signature`, lower-case hex of HMAC-SHA256 over `USER|SECONDS`, and `$identity_signed_at`, those seconds.
 
 use hmac::{Hmac, Mac};
+use model::identity::Claim;
 use model::profile::{ProfileKey, ProfileUpdate};
 use model::value::{Number, Properties};
 use model::{Event, Timestamp, Value};
@@ -128,7 +129,7 @@ fn is_known(id: &str) -> bool {
 }
 
 /// The known users that an event speaks for: whose it is, and those that an identity verb joins. What was sent as `$user_id` or
-/// `distinct_id` was resolved before; `$anon_distinct_id` says who the client was until now, and joins nobody.
+/// `distinct_id` was resolved before; who the client was until now is joined where the project's rules say so.
 pub fn users_of_event(event: &Event) -> Vec<String> {
     let joined = match event.name.as_str() {
         "$identify" => event.properties.get("$identified_id"),
@@ -141,6 +142,9 @@ pub fn users_of_event(event: &Event) -> Vec<String> {
         Some(Value::List(ids)) => users.extend(ids.iter().map(text_of)),
         Some(id) => users.push(text_of(id)),
         None => {}
+    }
+    if let Some(Claim::Identify { anonymous, .. }) = event.claim() {
+        users.push(anonymous.into_owned());
     }
     users.retain(|id| is_known(id));
     users.dedup();
@@ -187,6 +191,7 @@ mod tests {
             insert_id: String::new(),
             received_at: Timestamp(0),
             authenticated: false,
+            linking: None,
             properties: properties(more),
         }
     }
@@ -253,6 +258,12 @@ mod tests {
         let both = Value::List(vec!["$device:1".into(), "bob".into()]);
         assert_eq!(users(event("$merge", "", &[("$distinct_ids", both)])), ["bob"]);
         assert_eq!(users(event("E", "alice", &[("alias", "bob".into())])), ["alice"], "a property like any other");
+        // Where verbs link, who somebody was until now is joined: it may be a user's id that looks made up.
+        let original = |anonymous: &str| {
+            let event = event("$identify", "alice", &[("$anon_distinct_id", anonymous.into())]);
+            users(Event { linking: Some(model::IdentityMode::Original), ..event })
+        };
+        assert_eq!((original("bob"), original("$device:1")), (vec!["alice".to_owned(), "bob".to_owned()], vec!["alice".to_owned()]));
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! Mixpanel's public formats, both directions, and request signatures. Pure functions; JSON lives here.
 
 pub mod app;
+pub mod archive;
 pub mod body;
 pub mod dates;
 pub mod dialect;

@@ -1,7 +1,8 @@
 //! Records of `/track` and `/import` to events (`contract/write.md` 1.1, 1.2, 2).
 
+pub(crate) use model::identity::DEVICE;
 use model::value::{Number, Properties};
-use model::{Event, Timestamp, Value};
+use model::{Event, IdentityMode, Timestamp, Value};
 
 use crate::body::RECORD_BYTES_MAX;
 use crate::json;
@@ -51,6 +52,8 @@ pub struct Rules<'a> {
     pub authenticated: bool,
     /// The time of receipt.
     pub now: Timestamp,
+    /// How the record's project finds out who is who.
+    pub identity: IdentityMode,
     /// Records with `$ignore` are read rather than dropped.
     pub keeps_ignored: bool,
     /// The name under which the server was called.
@@ -60,11 +63,11 @@ pub struct Rules<'a> {
 const TEXT_CHARS_MAX: usize = 255;
 const PROPERTIES_MAX: usize = 255;
 const NESTING_MAX: usize = 10;
-pub(crate) const DEVICE: &str = "$device:";
 /// How far a client's clock may be ahead.
 const AHEAD_MAX_MS: i64 = 3_600_000;
 /// What an event has elsewhere, or nowhere: an address is never stored.
-const TAKEN_OUT: [&str; 5] = ["token", "time", "distinct_id", "$insert_id", "ip"];
+const TAKEN_OUT: [&str; 7] =
+    ["token", "time", "distinct_id", "$insert_id", "ip", "$distinct_id_before_identity", "$identity_failure_reason"];
 const TRACK_AGE_MAX_MS: i64 = 5 * 24 * 3_600_000;
 const BAD_IDS: &[&str] = &[
     "00000000-0000-0000-0000-000000000000",
@@ -181,15 +184,19 @@ pub fn event(index: usize, record: Value, rules: Rules<'_>, makes: &dyn Makes) -
     // ahead stays: a browser with a fast clock sends its events again, and only the same time tells that they are the same.
     let time = if time.0 > now.0 + AHEAD_MAX_MS { now } else { time };
 
-    let user_id = sent.get("$user_id").map(text_of).filter(|id| !id.is_empty());
-    let device_id = sent.get("$device_id").map(text_of).filter(|id| !id.is_empty());
+    let is_simplified = rules.identity == IdentityMode::Simplified;
+    let filled = |name: &str, is_asked: bool| sent.get(name).filter(|_| is_asked).map(text_of).filter(|id| !id.is_empty());
+    let (user_id, device_id) = (filled("$user_id", is_simplified), filled("$device_id", is_simplified));
+    // The form of `$identify` that some SDKs send names the user only here.
+    let identified = filled("$identified_id", name == "$identify");
     let given = sent.get("distinct_id").filter(|id| !matches!(id, Value::Null)).map(text_of);
     if name == "$identify" && given.as_deref() == Some("") {
         return refuse(&insert_id, "properties.distinct_id", "must not be missing", "distinct_id, missing or empty");
     }
     if strict {
+        let names_somebody = user_id.is_some() || device_id.is_some() || identified.is_some();
         match &given {
-            None if complete && user_id.is_none() && device_id.is_none() && name != "$merge" => {
+            None if complete && !names_somebody && name != "$merge" => {
                 return refuse(&insert_id, "properties.distinct_id", "must not be missing", NO_DATA);
             }
             Some(id) if BAD_IDS.contains(&id.trim().to_lowercase().as_str()) => {
@@ -212,17 +219,15 @@ pub fn event(index: usize, record: Value, rules: Rules<'_>, makes: &dyn Makes) -
     }
     // Simplified identity: what the SDK knows about user and device wins over the id that it sent; an id alone says which it is.
     let mut known = None;
-    if user_id.is_none() && device_id.is_none() {
+    if is_simplified && user_id.is_none() && device_id.is_none() {
         known = given.as_deref().filter(|id| !id.is_empty()).map(|id| match id.strip_prefix(DEVICE) {
             Some(device) => ("$device_id", device.to_owned()),
             None => ("$user_id", id.to_owned()),
         });
     }
     let device = || device_id.map(|id| format!("{DEVICE}{}", id.strip_prefix(DEVICE).unwrap_or(&id)));
-    // The form of `$identify` that some SDKs send names the user only here.
-    let identified = || sent.get("$identified_id").filter(|_| name == "$identify").map(text_of).filter(|id| !id.is_empty());
     let is_nobody = given.is_none();
-    let mut distinct_id = user_id.or_else(device).or(given).or_else(identified).unwrap_or_default();
+    let mut distinct_id = user_id.or_else(device).or(given).or(identified).unwrap_or_default();
     if let Some(sender) = Some(()).filter(|()| is_nobody && distinct_id.is_empty()).and_then(|()| makes.sender_id(&token)) {
         distinct_id = sender;
     }
@@ -245,7 +250,9 @@ pub fn event(index: usize, record: Value, rules: Rules<'_>, makes: &dyn Makes) -
         properties.entry(name.to_owned()).or_insert_with(|| Value::String(id));
     }
     Receipt { import: rules.import, at: now, host: rules.host, event_bytes }.add_to(&mut properties);
-    let event = Event {
+    // Whatever joins any two users needs more than a public endpoint.
+    let may_link = name != "$merge" || rules.import;
+    let mut event = Event {
         name,
         // Ids are never cut: two of them that differ stay two.
         distinct_id,
@@ -253,8 +260,12 @@ pub fn event(index: usize, record: Value, rules: Rules<'_>, makes: &dyn Makes) -
         insert_id,
         received_at: now,
         authenticated: rules.authenticated,
+        linking: may_link.then_some(rules.identity),
         properties,
     };
+    if event.claim().is_none() {
+        event.linking = None;
+    }
     Record::Good { token, item: event }
 }
 

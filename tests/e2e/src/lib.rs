@@ -1,5 +1,7 @@
 //! Drives the real binary: a server in a directory of its own, killed with it.
 
+pub mod source;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

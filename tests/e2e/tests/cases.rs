@@ -1,6 +1,7 @@
 //! Runs `tests/cases/**/*.md` against the real binary: each file has a server of its own, and its requests run in order.
 //!
-//! A file names its fixture in a line `Fixture: write`, `Fixture: read` or `Fixture: geo`. A block marked `request` holds a request line, headers, an empty
+//! A file names its fixture in a line `Fixture: write`, `Fixture: write-original` or `write-legacy` (by how ids are linked), `Fixture: read`
+//! or `Fixture: geo`. A block marked `request` holds a request line, headers, an empty
 //! line and a body; the block marked `answer` behind it holds the status (and the type), headers, an empty line and the body. Words
 //! behind `request`: `gzip` packs the body, `signed` signs the URL, `signed-form` signs a form, `times=N` sends it N times. `raw` sends the
 //! head as it stands there, with `LENGTH` for the length of the body as it is sent; `chunked` sends the body in chunks, and `continue` once
@@ -49,10 +50,13 @@ fn fixture(name: &str) -> Fixture {
     let server = if name == "geo" { TestServer::empty_with(&with_places()) } else { TestServer::empty() };
     server.cli(&["account", "create", "--email", "o@example.com", "--password-stdin"], "correct horse");
     match name {
-        "write" | "geo" => {
+        "write" | "write-original" | "write-legacy" | "geo" => {
             let (key, secret) = ("write_key", "write_secret");
             project(&server, "P", WRITE_TOKEN, key, secret);
             service_account(&server, "sa", "sec", "admin");
+            if let Some(mode) = name.strip_prefix("write-") {
+                server.cli(&["project", "set", "--project", "1", "--identity-mode", mode], "");
+            }
             Fixture { server, key, secret }
         }
         "read" => {

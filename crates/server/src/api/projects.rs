@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
 use super::{Call, Nothing};
-use crate::views::{AuditRow, Caller, DONE, Done, IdentitySecret, Key, KeyPair, NewProject, Project, RoleName, TokenOptions, Transfer};
+use crate::views::{
+    self, AuditRow, Caller, DONE, Done, IdentitySecret, Key, KeyPair, NewProject, Project, RoleName, TokenOptions, Transfer,
+};
 
 /// A project with what the account is there and whom to ask.
 #[derive(Serialize, JsonSchema)]
@@ -79,6 +81,8 @@ pub(crate) struct Settings {
     timezone: Option<String>,
     /// monday or sunday.
     week_start: Option<String>,
+    /// simplified, original or legacy: how the project finds out which ids are one user, from the next event on.
+    identity_mode: Option<String>,
 }
 
 /// Changes a project's settings.
@@ -90,6 +94,7 @@ pub(crate) fn change(call: &Call, asked: Settings) -> Result<Done, ApiError> {
         name: asked.name,
         timezone: asked.timezone,
         week_start: asked.week_start.map(week_start).transpose()?,
+        identity_mode: asked.identity_mode.as_deref().map(views::identity_mode).transpose()?,
         ..ProjectChange::default()
     };
     call.app.metastore.change_project(call.project()?, &change, &call.by)?;

@@ -47,6 +47,7 @@ pub fn event(number: u32, filler_bytes: usize) -> Event {
         insert_id: number.to_string(),
         received_at: Timestamp(5),
         authenticated: false,
+        linking: None,
         properties: Properties::from_iter([("filler".to_owned(), Value::String("x".repeat(filler_bytes)))]),
     }
 }
@@ -60,6 +61,7 @@ pub fn update(number: u32) -> ProfileUpdate {
         time: Timestamp(5),
         received_at: Timestamp(5),
         ignore_time: true,
+        ignore_alias: false,
         dedup_id: None,
         authenticated: false,
     }

@@ -5,6 +5,7 @@
 //! `BENCH_REFUSALS` (10,000) and `BENCH_SIGN_INS` (100) timed refusals of a kind.
 
 mod credentials;
+mod identity;
 mod oracles;
 
 use std::io::{BufRead, BufReader};
@@ -60,6 +61,7 @@ fn main() {
         );
     }
     println!("\nmemory: {idle:.0} MiB idle, {most:.0} MiB under that load");
+    identity::measure(&runtime, &server);
     oracles::measure(&server, &data, &api_key);
     credentials::measure(&runtime, &server, &data, &api_key);
     drop(server);
