@@ -41,7 +41,7 @@ const pagesOf = (id) => [
   ...['overview', 'management', 'access-keys', 'members', 'data'].map((tab) => `/app/projects/${id}/settings/${tab}`),
   ...['start', 'audit', 'support', 'reset-credentials'].map((name) => `/app/projects/${id}/${name}`),
   ...['general', 'projects', 'security'].map((tab) => `/app/account/${tab}`),
-  ...['users', `users/profile?id=${encodeURIComponent(HOSTILE)}`].map((name) => `/app/projects/${id}/${name}`),
+  ...['users', `users/profile?id=${encodeURIComponent(HOSTILE)}`, `insights?by=${encodeURIComponent(HOSTILE)}`, 'jobs'].map((name) => `/app/projects/${id}/${name}`),
   '/app/projects/new',
   '/app/instance/tickets',
   '/app/instance/accounts',

@@ -161,6 +161,12 @@ const insights = createRoute({
   component: lazyRouteComponent(() => import('./pages/insights/Insights'), 'Insights'),
 });
 
+const jobs = createRoute({
+  getParentRoute: () => project,
+  path: '/jobs',
+  component: lazyRouteComponent(() => import('./pages/jobs/Jobs'), 'Jobs'),
+});
+
 export const ACCOUNT_TABS = ['general', 'projects', 'security'] as const;
 export type AccountTab = (typeof ACCOUNT_TABS)[number];
 const account = createRoute({
@@ -193,7 +199,7 @@ const tree = root.addChildren([
   app.addChildren([
     appHome,
     newProject,
-    project.addChildren([projectHome, start, settings, resetCredentials, audit, support, users, user, insights]),
+    project.addChildren([projectHome, start, settings, resetCredentials, audit, support, users, user, insights, jobs]),
     account,
     inbox,
     accounts,

@@ -2,6 +2,7 @@
 import { ActionIcon, AppShell, Burger, Button, Group, Menu, Stack, Text, useMantineColorScheme, type MantineColorScheme } from '@mantine/core';
 import { useDisclosure } from '@mantine/hooks';
 import {
+  IconArrowsExchange,
   IconChartLine,
   IconChevronDown,
   IconInbox,
@@ -81,6 +82,11 @@ export function Frame() {
               <Link to="/app/projects/$project/insights" params={params} className="nav">
                 <IconChartLine size={16} aria-hidden /> Insights
               </Link>
+              {isAnalyst && (
+                <Link to="/app/projects/$project/jobs" params={params} className="nav">
+                  <IconArrowsExchange size={16} aria-hidden /> Imports and exports
+                </Link>
+              )}
               {isAdmin && (
                 <Link to="/app/projects/$project/audit" params={params} className="nav">
                   <IconListSearch size={16} aria-hidden /> Audit log

@@ -12,7 +12,7 @@ import { Wide } from '../../pieces/wide';
 import { useProject } from '../project/useProject';
 import { LineChart, LINES_MAX, Swatch } from './LineChart';
 import { rowsOf, sheet, type Row } from './rows';
-import { askedOf, dayIn, daysOf, insightsSearch, lengthOf, RANGES, unitOf, UNITS, VALUES_MAX, type InsightsSearch, type Range, type Unit } from './search';
+import { askedOf, begun, dayIn, daysOf, insightsSearch, lengthOf, RANGES, unitOf, UNITS, VALUES_MAX, wallIn, type InsightsSearch, type Range, type Unit } from './search';
 
 /** The list shows so many names at a time; typing finds the others. */
 const OPTIONS_MAX = 2000;
@@ -130,13 +130,14 @@ function Question({ search, event, events, days, today }: { search: InsightsSear
 }
 
 function Answer({ search, days, today }: { search: InsightsSearch & { event: string }; days: Days; today: string }) {
-  const { id } = useProject();
+  const { project, id } = useProject();
   const asked = askedOf(search, days);
   const answer = useQuery({
     queryKey: ['project', id, 'insights', asked],
     queryFn: async ({ signal }) => {
       const [series, whole] = await Promise.all([segmentation(id, asked.series, signal), asked.whole && segmentation(id, asked.whole, signal)]);
-      return { times: series.series, rows: rowsOf(series, whole) };
+      const times = begun(series.series, wallIn(project.timezone, Date.now()));
+      return { times, rows: rowsOf({ ...series, series: times }, whole) };
     },
     staleTime: 30_000,
   });

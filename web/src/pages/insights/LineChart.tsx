@@ -75,7 +75,7 @@ export function LineChart({ times, rows, label, unfinished }: { times: string[];
             </g>
           ))}
           {labelled(times.length, Math.floor(inner.width / 92)).map((index) => (
-            <text key={index} x={x(index)} y={HEIGHT - 8} textAnchor={index === 0 && last > 0 ? 'start' : 'middle'}>
+            <text key={index} x={x(index)} y={HEIGHT - 8} textAnchor={last === 0 || (index > 0 && index < last) ? 'middle' : index === 0 ? 'start' : 'end'}>
               {times[index]!.slice(times[index]!.length > 10 ? 5 : 0, 16)}
             </text>
           ))}

@@ -1,6 +1,6 @@
 // The address of a report, and what it asks.
 import { expect, it } from 'vitest';
-import { askedOf, dayIn, daysOf, insightsSearch, lengthOf, plusDays, unitOf } from './search';
+import { askedOf, begun, dayIn, daysOf, insightsSearch, lengthOf, plusDays, unitOf, wallIn } from './search';
 
 it('an address is read as far as it makes sense', () => {
   const whole = { event: '{}', from: '2026-01-01', to: '2026-01-31', unit: 'week' as const, type: 'unique' as const, by: 'plan', where: [{ property: 'a', test: 'set' as const }] };
@@ -13,6 +13,7 @@ it('an address is read as far as it makes sense', () => {
 it('days are those of the zone of the project', () => {
   const now = Date.parse('2026-11-25T23:30:00Z');
   expect([dayIn('UTC', now), dayIn('Asia/Tokyo', now), dayIn('America/Los_Angeles', now)]).toEqual(['2026-11-25', '2026-11-26', '2026-11-25']);
+  expect([wallIn('Europe/Berlin', now), wallIn('UTC', Date.parse('2026-11-25T00:00:00Z'))]).toEqual(['2026-11-26 00:30:00', '2026-11-25 00:00:00']);
   expect([plusDays('2026-03-01', -1), plusDays('2024-02-28', 1)]).toEqual(['2026-02-28', '2024-02-29']);
 });
 
@@ -36,4 +37,9 @@ it('users in all are counted in one bucket, events are added up', () => {
   expect(whole).toMatchObject({ interval: 10, type: 'unique' });
   expect(whole).not.toHaveProperty('unit');
   expect(askedOf({ event: 'Buy' }, days).whole).toBeUndefined();
+});
+
+it('what is yet to come is no zero', () => {
+  expect(begun(['2026-11-25 22:00:00', '2026-11-25 23:00:00', '2026-11-26 00:00:00'], '2026-11-25 23:30:00')).toEqual(['2026-11-25 22:00:00', '2026-11-25 23:00:00']);
+  expect(begun(['2026-11-24', '2026-11-25', '2026-11-26'], '2026-11-25 00:00:00')).toEqual(['2026-11-24', '2026-11-25']);
 });

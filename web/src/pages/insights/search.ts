@@ -41,11 +41,21 @@ export function insightsSearch(search: Record<string, unknown>): InsightsSearch 
   };
 }
 
-/** The day of an instant in a zone. */
-export function dayIn(zone: string, now: number): string {
-  const parts = new Intl.DateTimeFormat('en', { timeZone: zone, year: 'numeric', month: '2-digit', day: '2-digit' }).formatToParts(now);
+/** What clocks in a zone show: `2026-11-25 23:30:00`. */
+export function wallIn(zone: string, now: number): string {
+  const digits = '2-digit';
+  const shown = { year: 'numeric', month: digits, day: digits, hour: digits, minute: digits, second: digits } as const;
+  const parts = new Intl.DateTimeFormat('en', { timeZone: zone, hourCycle: 'h23', ...shown }).formatToParts(now);
   const part = (type: string) => parts.find((found) => found.type === type)?.value ?? '';
-  return `${part('year')}-${part('month')}-${part('day')}`;
+  return `${part('year')}-${part('month')}-${part('day')} ${part('hour')}:${part('minute')}:${part('second')}`;
+}
+
+/** The day of an instant in a zone. */
+export const dayIn = (zone: string, now: number) => wallIn(zone, now).slice(0, 10);
+
+/** The times of an answer that have begun: what is yet to come is no zero. */
+export function begun(times: string[], wall: string): string[] {
+  return times.filter((time) => time <= wall);
 }
 
 /** A day so many days later. */
