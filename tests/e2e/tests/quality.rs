@@ -256,16 +256,18 @@ fn analysts_describe_and_admins_drop() {
 /// Reads a stream until it ended or a count fits.
 fn until(stream: &mut e2e::EventStream, fits: impl Fn(&Value) -> bool) -> (Vec<(String, Value)>, Value) {
     let since = Instant::now();
-    let mut others = Vec::new();
+    let (mut others, mut last) = (Vec::new(), Value::Null);
     while let Some((name, data)) = stream.next() {
         if name != "count" {
             others.push((name, data));
         } else if fits(&data) {
             return (others, data);
+        } else {
+            last = data;
         }
-        assert!(since.elapsed() < Duration::from_secs(30), "{others:?}");
+        assert!(since.elapsed() < Duration::from_secs(30), "{last}");
     }
-    panic!("the stream ended: {others:?}");
+    panic!("the stream ended after {last}");
 }
 
 #[test]
