@@ -14,5 +14,5 @@ export default defineConfig(({ command }) => ({
   // Inlined files would need `data:` in the page's policy.
   build: { assetsInlineLimit: 0, modulePreload: { polyfill: false }, chunkSizeWarningLimit: 800 },
   // The server takes the page for one of its own by the host that it is asked for.
-  server: { port: 5173, strictPort: true, proxy: Object.fromEntries(paths.map((path) => [path, { target: server, changeOrigin: false }])) },
+  server: { host: '127.0.0.1', port: 5173, strictPort: true, proxy: Object.fromEntries(paths.map((path) => [path, { target: server, changeOrigin: false }])) },
 }));

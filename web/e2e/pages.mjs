@@ -17,6 +17,8 @@ const stage = scenario(async () => {
   const headers = { 'content-type': 'application/json' };
   const properties = { token: project.token, distinct_id: HOSTILE, [HOSTILE]: HOSTILE };
   await fetch(`${server.base}/track`, { method: 'POST', headers, body: JSON.stringify([{ event: HOSTILE, properties }]) });
+  const profile = { $token: project.token, $distinct_id: HOSTILE, $set: { [HOSTILE]: HOSTILE, $name: HOSTILE } };
+  await fetch(`${server.base}/engage`, { method: 'POST', headers, body: JSON.stringify([profile]) });
   const read = { authorization: `Basic ${Buffer.from(`${project.api_secret}:`).toString('base64')}`, 'user-agent': HOSTILE.replace('\u202E', '') };
   await fetch(`${server.base}/api/2.0/events/names?type=general`, { headers: read });
   const page = await signedIn(server, OWNER);
@@ -39,6 +41,7 @@ const pagesOf = (id) => [
   ...['overview', 'management', 'access-keys', 'members', 'data'].map((tab) => `/app/projects/${id}/settings/${tab}`),
   ...['start', 'audit', 'support', 'reset-credentials'].map((name) => `/app/projects/${id}/${name}`),
   ...['general', 'projects', 'security'].map((tab) => `/app/account/${tab}`),
+  ...['users', `users/profile?id=${encodeURIComponent(HOSTILE)}`, `insights?by=${encodeURIComponent(HOSTILE)}`, 'jobs'].map((name) => `/app/projects/${id}/${name}`),
   '/app/projects/new',
   '/app/instance/tickets',
   '/app/instance/accounts',

@@ -1,6 +1,7 @@
 // Every test of the page on the real binary, in one browser. Ends with a line of counts.
 import { after } from 'node:test';
 import { closeBrowser, count, problems, stopServers } from './stage.mjs';
+import './data.mjs';
 import './door.mjs';
 import './founding.mjs';
 import './pages.mjs';

@@ -15,6 +15,8 @@ import { instanceQuery, projectsQuery, sessionQuery } from './api/queries';
 import { Broken, Missing, Opening } from './frame/Outcomes';
 import { Frame } from './frame/Frame';
 import { ownAddress } from './pieces/format';
+import { insightsSearch } from './pages/insights/search';
+import { usersSearch } from './pages/users/search';
 
 const root = createRootRouteWithContext<{ client: QueryClient }>()({
   component: Outlet,
@@ -138,6 +140,33 @@ const support = createRoute({
   component: lazyRouteComponent(() => import('./pages/support/Support'), 'Support'),
 });
 
+const users = createRoute({
+  getParentRoute: () => project,
+  path: '/users',
+  validateSearch: usersSearch,
+  component: lazyRouteComponent(() => import('./pages/users/Users'), 'Users'),
+});
+const user = createRoute({
+  getParentRoute: () => project,
+  path: '/users/profile',
+  // No part of the path: a distinct_id may be `..`.
+  validateSearch: (search: Record<string, unknown>): { id: string } => ({ id: typeof search.id === 'string' ? search.id : '' }),
+  component: lazyRouteComponent(() => import('./pages/users/User'), 'User'),
+});
+
+const insights = createRoute({
+  getParentRoute: () => project,
+  path: '/insights',
+  validateSearch: insightsSearch,
+  component: lazyRouteComponent(() => import('./pages/insights/Insights'), 'Insights'),
+});
+
+const jobs = createRoute({
+  getParentRoute: () => project,
+  path: '/jobs',
+  component: lazyRouteComponent(() => import('./pages/jobs/Jobs'), 'Jobs'),
+});
+
 export const ACCOUNT_TABS = ['general', 'projects', 'security'] as const;
 export type AccountTab = (typeof ACCOUNT_TABS)[number];
 const account = createRoute({
@@ -170,7 +199,7 @@ const tree = root.addChildren([
   app.addChildren([
     appHome,
     newProject,
-    project.addChildren([projectHome, start, settings, resetCredentials, audit, support]),
+    project.addChildren([projectHome, start, settings, resetCredentials, audit, support, users, user, insights, jobs]),
     account,
     inbox,
     accounts,

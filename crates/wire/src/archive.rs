@@ -313,7 +313,14 @@ mod tests {
         for ms in [1_577_836_800_123, 31_536_000_001, 63_072_000_000] {
             let mut out = String::new();
             let each = |_: &mut model::event::Property<'_>| {};
-            let sent = EventRef { name: "A", distinct_id: "u", time: Timestamp(ms), insert_id: "i", properties: &each };
+            let sent = EventRef {
+                name: "A",
+                distinct_id: "u",
+                distinct_id_before_identity: None,
+                time: Timestamp(ms),
+                insert_id: "i",
+                properties: &each,
+            };
             write_event(&sent, &mut out);
             let Ok(Record::Event(Value::Object(event))) = read(&out) else { panic!("{out}") };
             let time = &event["properties"].as_object().unwrap()["time"];

@@ -16,7 +16,7 @@ pub struct TestServer {
     /// `http://127.0.0.1:PORT`
     pub base: String,
     // Goes before the directory that it lies in.
-    disk: Option<SmallDisk>,
+    _disk: Option<SmallDisk>,
     dir: tempfile::TempDir,
 }
 
@@ -77,7 +77,7 @@ impl TestServer {
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(dir.path().join("sluice.toml"), settings).expect("a settings file");
         let (child, base) = spawn(dir.path());
-        Self { child, base, disk: None, dir }
+        Self { child, base, _disk: None, dir }
     }
 
     /// Runs a command against the server's data and returns what it printed.
@@ -439,16 +439,9 @@ impl TestServer {
         }
         let disk = Some(SmallDisk(data));
         let (child, base) = spawn(dir.path());
-        let server = Self { child, base, disk, dir };
+        let server = Self { child, base, _disk: disk, dir };
         server.fill();
         Some(server)
-    }
-
-    /// Makes the small disk larger or smaller while it is used.
-    pub fn resize_disk(&self, mib: u32) {
-        let disk = self.disk.as_ref().expect("it has a small disk");
-        let status = Command::new("mount").args(["-o", &format!("remount,size={mib}m")]).arg(&disk.0).status();
-        assert!(status.is_ok_and(|status| status.success()), "the disk is resized");
     }
 
     /// The most memory that it ever held, in MiB.

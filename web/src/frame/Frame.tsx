@@ -2,6 +2,8 @@
 import { ActionIcon, AppShell, Burger, Button, Group, Menu, Stack, Text, useMantineColorScheme, type MantineColorScheme } from '@mantine/core';
 import { useDisclosure } from '@mantine/hooks';
 import {
+  IconArrowsExchange,
+  IconChartLine,
   IconChevronDown,
   IconInbox,
   IconLifebuoy,
@@ -10,6 +12,7 @@ import {
   IconPlus,
   IconRocket,
   IconSettings,
+  IconUser,
   IconUserCircle,
   IconUsers,
 } from '@tabler/icons-react';
@@ -41,6 +44,7 @@ export function Frame() {
   const [isOpen, { toggle, close }] = useDisclosure(false);
   const project = useProjectInView(projects);
   const isAdmin = project !== undefined && ['admin', 'owner'].includes(project.role);
+  const isAnalyst = isAdmin || project?.role === 'analyst';
   const params = project && { project: String(project.project_id) };
   return (
     <AppShell header={{ height: 48 }} navbar={{ width: 208, breakpoint: 'sm', collapsed: { mobile: !isOpen } }} padding={{ base: 'md', sm: 'lg' }} transitionDuration={0}>
@@ -70,6 +74,19 @@ export function Frame() {
               <Link to="/app/projects/$project/start" params={params} className="nav">
                 <IconRocket size={16} aria-hidden /> Get started
               </Link>
+              {isAnalyst && (
+                <Link to="/app/projects/$project/users" params={params} className="nav">
+                  <IconUser size={16} aria-hidden /> Users
+                </Link>
+              )}
+              <Link to="/app/projects/$project/insights" params={params} className="nav">
+                <IconChartLine size={16} aria-hidden /> Insights
+              </Link>
+              {isAnalyst && (
+                <Link to="/app/projects/$project/jobs" params={params} className="nav">
+                  <IconArrowsExchange size={16} aria-hidden /> Imports and exports
+                </Link>
+              )}
               {isAdmin && (
                 <Link to="/app/projects/$project/audit" params={params} className="nav">
                   <IconListSearch size={16} aria-hidden /> Audit log

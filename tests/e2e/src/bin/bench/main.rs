@@ -5,7 +5,7 @@
 //! `BENCH_REFUSALS` (10,000) and `BENCH_SIGN_INS` (100) timed refusals of a kind.
 
 mod credentials;
-mod identity;
+mod features;
 mod oracles;
 
 use std::io::{BufRead, BufReader};
@@ -61,13 +61,12 @@ fn main() {
         );
     }
     println!("\nmemory: {idle:.0} MiB idle, {most:.0} MiB under that load");
-    identity::measure(&runtime, &server);
     oracles::measure(&server, &data, &api_key);
     credentials::measure(&runtime, &server, &data, &api_key);
     drop(server);
     std::fs::remove_dir_all(&data).expect("it is removed");
     let _ = std::fs::remove_file(dir.path().join("data.key"));
-    lexicon(&runtime, dir.path());
+    features::measure(&runtime, dir.path());
 
     let events = setting("BENCH_EVENTS", 10_000_000);
     server = serve(&data);
@@ -88,35 +87,6 @@ fn main() {
         println!("{name:<52} {first:>9.3} {warm:>9.3}");
     }
     println!("memory after the reports: {:.0} MiB", server.rss_mib());
-}
-
-/// What it costs that names are counted: the same load with the lexicon on and off, in turns.
-fn lexicon(runtime: &tokio::runtime::Runtime, dir: &std::path::Path) {
-    let off = dir.join("no-lexicon.toml");
-    std::fs::write(&off, "[track]\nlexicon = false\n").expect("a settings file");
-    let mut servers = [dir.join("with"), dir.join("without")].map(|data| {
-        let mut command = Command::new(e2e::binary());
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data);
-        if data.ends_with("without") {
-            command.arg("--config").arg(&off);
-        }
-        let server = Process::start(&mut command);
-        create_project(&data);
-        (server, data, 0.0)
-    });
-    let (rounds, seconds) = (4, Duration::from_secs(setting("BENCH_SECONDS", 5)));
-    for _ in 0..rounds {
-        for (server, _, total) in &mut servers {
-            *total += runtime.block_on(load(server.port, 50, Stop::After(seconds), "/track")).events_per_second() / f64::from(rounds);
-        }
-    }
-    let [with, without] = [servers[0].2, servers[1].2];
-    println!("\nlexicon on and off, 50 events a request: {with:.0} and {without:.0} events/s, ratio {:.3}", with / without);
-    for (server, data, _) in servers {
-        drop(server);
-        let _ = std::fs::remove_dir_all(&data);
-        let _ = std::fs::remove_file(data.with_extension("key"));
-    }
 }
 
 /// What is asked of the stored events.
