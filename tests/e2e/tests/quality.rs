@@ -260,7 +260,7 @@ fn analysts_describe_and_admins_drop() {
 fn until(stream: &mut e2e::EventStream, fits: impl Fn(&Value) -> bool) -> (Vec<(String, Value)>, Value) {
     let since = Instant::now();
     let (mut others, mut last) = (Vec::new(), Value::Null);
-    while let Some((name, data)) = stream.next() {
+    for (name, data) in stream.by_ref() {
         if name != "count" {
             others.push((name, data));
         } else if fits(&data) {
@@ -319,7 +319,7 @@ fn a_live_stream_ends_with_the_right_to_it() {
     assert!(of_session.next().is_none() && of_member.next().is_none(), "nothing more comes");
     let role = ["member", "role", "--project", "1", "--email", "analyst@example.com", "--role", "consumer", "--as", OWNER];
     server.cli(&role, "");
-    while let Some((name, _)) = of_lowered.next() {
+    for (name, _) in of_lowered {
         assert_eq!(name, "count", "nothing came in");
     }
     assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
