@@ -15,7 +15,7 @@ use metastore::{CredentialTable, Outcome};
 use model::{AccessRight, IdentityMode, Reason, Timestamp};
 use store::StoreError;
 use tokio::sync::SemaphorePermit;
-use wire::body::{BodyError, Limits};
+use wire::body::{BodyError, Limits, Options};
 use wire::dialect::{Endpoint, Reply, identity_refused, reply};
 use wire::{body, track};
 
@@ -133,7 +133,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     app.counts.requests.fetch_add(1, Ordering::Relaxed);
     let (parts, sent) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default();
-    let (plain, _place) = match plain(endpoint, &app, query, sent).await {
+    let (plain, _place) = match plain(endpoint, &app, &parts, sent).await {
         Ok(plain) => plain,
         Err(refused) => return refused,
     };
@@ -143,6 +143,7 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     let client = Client::of(&parts, &app.settings.listen.trusted_proxies);
     let leaked = judge::leak_around(&table, query, &plain, now);
     let (options, records) = aside(is_long, || body::decode_plain(query, plain, LIMITS));
+    let options = Options { from_page: is_from_page(&parts), ..options };
     if let Some((leaked, place)) = leaked {
         app.note_leak(leaked, place, client.address, now);
         return respond(match endpoint {
@@ -206,17 +207,28 @@ pub(crate) async fn write(endpoint: Endpoint, State(app): State<Arc<App>>, reque
     redirected(&app, &options, respond(reply(endpoint, &options, accepted, &rejections, None)))
 }
 
+/// Whether a browser's page sent a request.
+fn is_from_page(parts: &Parts) -> bool {
+    parts.headers.contains_key(header::ORIGIN)
+}
+
 /// The body as its sender wrote it, with its place among those that are decoded.
-async fn plain<'a>(endpoint: Endpoint, app: &'a App, query: &str, body: Body) -> Result<(Vec<u8>, Option<SemaphorePermit<'a>>), Response> {
+async fn plain<'a>(
+    endpoint: Endpoint,
+    app: &'a App,
+    parts: &Parts,
+    body: Body,
+) -> Result<(Vec<u8>, Option<SemaphorePermit<'a>>), Response> {
+    // What the query says: nobody knows yet what stands in the body.
+    let options = || Options { from_page: is_from_page(parts), ..body::decode(parts.uri.query().unwrap_or_default(), b"", LIMITS).0 };
     let sent = match collect(app, body, LIMITS.decoded_bytes_max + 4096).await {
         Ok(sent) => sent,
         Err(Unread::TooLarge) => {
-            let options = body::decode(query, b"", LIMITS).0;
-            return Err(respond(reply(endpoint, &options, 0, &[], Some(&BodyError::TooLarge(LIMITS.decoded_bytes_max)))));
+            return Err(respond(reply(endpoint, &options(), 0, &[], Some(&BodyError::TooLarge(LIMITS.decoded_bytes_max)))));
         }
         // Nothing of it was taken. A client that is still there and slow tries again on 503; on 4xx some drop their data.
         Err(Unread::Broken) if endpoint == Endpoint::Import => return Err(respond(Reply::refused(408, "the body did not arrive in time"))),
-        Err(Unread::Broken) => return Err(unavailable(endpoint, &body::decode(query, b"", LIMITS).0, TRY_AGAIN)),
+        Err(Unread::Broken) => return Err(unavailable(endpoint, &options(), TRY_AGAIN)),
     };
     // A few bytes of gzip may hold very many: a few bodies are unpacked at a time. Records take several times the bytes that they had: so
     // many bytes are decoded at a time, the others wait as bytes.
@@ -227,8 +239,7 @@ async fn plain<'a>(endpoint: Endpoint, app: &'a App, query: &str, body: Body) ->
     let plain = match plain {
         Ok(plain) => plain,
         Err(error) => {
-            let (options, _) = body::decode(query, b"", LIMITS);
-            return Err(respond(reply(endpoint, &options, 0, &[], Some(&error))));
+            return Err(respond(reply(endpoint, &options(), 0, &[], Some(&error))));
         }
     };
     let place = app.decoding.acquire_many(plain.len().clamp(1, DECODING_BYTES_MAX) as u32).await;
@@ -264,7 +275,7 @@ fn writer(
     table: &CredentialTable,
     client: &Client,
     parts: &Parts,
-    options: &body::Options,
+    options: &Options,
     now: Timestamp,
 ) -> Result<Writer, Response> {
     let (headers, path, project_id) = (&parts.headers, parts.uri.path(), options.project_id.as_deref());
@@ -293,7 +304,7 @@ fn writer(
 }
 
 /// Sends the visitor on, where the request asks for it and the settings name the host.
-fn redirected(app: &App, options: &body::Options, mut response: Response) -> Response {
+fn redirected(app: &App, options: &Options, mut response: Response) -> Response {
     if let Some(target) = options.redirect.as_deref().and_then(|target| allowed_redirect(target, &app.settings.track.redirect_hosts)) {
         *response.status_mut() = StatusCode::FOUND;
         response.headers_mut().insert(header::LOCATION, target);
@@ -317,12 +328,12 @@ pub(crate) fn respond(reply: Reply) -> Response {
 }
 
 /// Nothing of a request was taken, and soon it may be.
-fn unavailable(endpoint: Endpoint, options: &body::Options, wait: Duration) -> Response {
+fn unavailable(endpoint: Endpoint, options: &Options, wait: Duration) -> Response {
     try_again(respond(wire::dialect::unavailable(endpoint, options)), wait)
 }
 
 /// There was more than a quota or the disk takes. Client SDKs keep a batch on 503; on 429 one of them drops it.
-fn overloaded(endpoint: Endpoint, options: &body::Options, wait: Duration) -> Response {
+fn overloaded(endpoint: Endpoint, options: &Options, wait: Duration) -> Response {
     match endpoint {
         Endpoint::Import => {
             let text = "Project exceeded rate limits. Please retry the request with exponential backoff.";

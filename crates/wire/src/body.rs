@@ -51,6 +51,8 @@ pub struct Options {
     /// Whether the sender's address says where the user is, where the request tells; if it does, it also stands for the user where a
     /// record names nobody.
     pub ip: Option<bool>,
+    /// A browser's page sent it, as its `Origin` says: whoever receives the request sets it.
+    pub from_page: bool,
     /// Some of the text was not UTF-8.
     pub lossy: bool,
     /// The data is long enough that one of its records may be longer than a record may be.
@@ -104,6 +106,7 @@ fn options(pairs: &[(String, String)]) -> Options {
         api_key: get("api_key"),
         project_id: get("project_id"),
         ip: get("ip").map(|_| truthy("ip")),
+        from_page: false,
         lossy: false,
         is_long: false,
     }

@@ -80,11 +80,13 @@ pub fn unavailable(endpoint: Endpoint, options: &Options) -> Reply {
 
 /// Answers a request of which `accepted` records were taken.
 pub fn reply(endpoint: Endpoint, options: &Options, accepted: usize, rejections: &[Rejection], error: Option<&BodyError>) -> Reply {
-    if let (Endpoint::Import, Some(BodyError::TooLarge(max))) = (endpoint, error) {
-        return Reply::refused(413, &format!("request exceeds max limit of {max} bytes"));
-    }
-    if let (Endpoint::Import, Some(BodyError::TooMany(max))) = (endpoint, error) {
-        return Reply::refused(413, &format!("request exceeds max limit of {max} events"));
+    // The browser SDK halves a batch on 413 and drops it on `0`; apps send for ever what is answered 4xx.
+    if endpoint == Endpoint::Import || options.from_page && !options.img {
+        match error {
+            Some(BodyError::TooLarge(max)) => return Reply::refused(413, &format!("request exceeds max limit of {max} bytes")),
+            Some(BodyError::TooMany(max)) => return Reply::refused(413, &format!("request exceeds max limit of {max} events")),
+            Some(BodyError::Malformed(_)) | None => {}
+        }
     }
     if options.img {
         return Reply { status: 200, content_type: "image/gif", body: PIXEL.to_vec() };
