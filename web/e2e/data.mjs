@@ -156,6 +156,115 @@ test('Insights: the address holds the whole question, the figures are exact, and
   await page.getByText('No event from 2020-01-01 to 2020-01-31.').waitFor();
 });
 
+/** An event of the list, opened. */
+const opened = async (page, name) => {
+  const row = page.locator('.feed > li', { hasText: name }).first();
+  await row.locator('summary').click();
+  return row;
+};
+
+test('Events: they come in as they are sent, by filter, with exact counts, and stand still while paused', async () => {
+  const { server, shop, page, at } = await stage();
+  const { token } = shop;
+  const event = (name, properties) => ({ event: name, properties: { token, distinct_id: 'live', ...properties } });
+  await page.goto(`${at}/events`);
+  await page.getByText('Waiting for an event.').waitFor();
+  await page.getByText('live', { exact: true }).waitFor();
+  await send(server, '/track', [event('Came', { plan: 'pro' })]);
+  const row = await opened(page, 'Came');
+  await row.getByRole('table', { name: 'Properties of Came' }).getByText('pro', { exact: true }).waitFor();
+  await page.getByRole('button', { name: 'Pause' }).click();
+  await send(server, '/track', Array.from({ length: 2000 }, (_, n) => event('Many', { n })).slice(0, 2000));
+  await page.locator('[data-accepted="2001"]').waitFor();
+  assert.equal(await page.locator('.feed > li').count(), 1);
+  await page.getByRole('button', { name: 'Go on' }).click();
+  await page.locator('.feed > li', { hasText: 'Many' }).first().waitFor();
+  assert.ok((await page.locator('.feed > li').count()) <= 100);
+  await page.getByText('counted and not shown: too many to read').waitFor();
+
+  const form = page.getByRole('form', { name: 'Which events' });
+  await form.getByLabel('Any property').fill('TEAM');
+  await form.getByRole('button', { name: 'Look', exact: true }).click();
+  await page.getByText('Nothing like it came yet.').waitFor();
+  await page.getByText('live', { exact: true }).waitFor();
+  await send(server, '/track', [event('Other', { plan: 'free' }), event('Fits', { plan: 'team' })]);
+  await page.locator('.feed > li', { hasText: 'Fits' }).waitFor();
+  await page.locator('[data-accepted="1"]').waitFor();
+  assert.equal(await page.locator('.feed > li').count(), 1);
+  await page.reload();
+  assert.equal(await form.getByLabel('Any property').inputValue(), 'TEAM');
+});
+
+test('Events: what was not stored as it was sent has its reason, its samples, and an end', async () => {
+  const { server, shop, page, at } = await stage();
+  await page.goto(`${at}/events`);
+  await page.getByText('live', { exact: true }).waitFor();
+  const old = { event: 'Too old', properties: { token: shop.token, distinct_id: 'u', time: 'yesterday' } };
+  await fetch(`${server.base}/track`, { method: 'POST', body: JSON.stringify([old]), headers: { 'content-type': 'application/json' } });
+  await page.locator('.feed > li', { hasText: 'Too old' }).getByText(/^(rejected|changed|dropped): /).waitFor();
+  await page.getByRole('tab', { name: 'Rejected and changed' }).click();
+  const reason = page.locator('.feed > li').first();
+  await reason.locator('summary').click();
+  await reason.getByText('Too old').waitFor();
+  assert.ok(!(await page.content()).includes(shop.token));
+  await page.reload();
+  await page.getByRole('tab', { name: 'Rejected and changed', selected: true }).waitFor();
+  await page.getByRole('button', { name: 'Forget them' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Forget them' }).click();
+  await page.getByText('Everything was stored as it was sent.').waitFor();
+});
+
+test('Events: the operator sees tokens that nobody owns', async () => {
+  const { server, page } = await stage();
+  const stray = { event: 'Stray', properties: { token: 'stray-token-of-nobody', distinct_id: 'u' } };
+  await fetch(`${server.base}/track`, { method: 'POST', body: JSON.stringify([stray]), headers: { 'content-type': 'application/json' } });
+  await page.goto('/app');
+  await page.getByRole('link', { name: 'Unknown tokens' }).click();
+  await page.getByRole('row', { name: /stray-token-of-nobody 1 / }).waitFor();
+});
+
+test('Lexicon: names with types and counts are found, described, hidden and dropped', async () => {
+  const { server, shop, page, at } = await stage();
+  await page.goto(`${at}/lexicon`);
+  await page.getByRole('row', { name: /^Visit 4 / }).waitFor();
+  const dialog = page.getByRole('dialog');
+  /** Opens what is to change of a name, and there what takes a question. */
+  const ask = async (name, what) => {
+    await page.getByRole('button', { name: `Change ${name}` }).click();
+    if (what) await dialog.getByRole('button', { name: what, exact: true }).click();
+  };
+  await ask('Visit');
+  await dialog.getByLabel('Description').fill('Somebody looked');
+  await dialog.getByLabel('Tags').fill('web, shop');
+  await dialog.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('#web #shop').waitFor();
+  await page.getByLabel('Find a name').fill('looked');
+  await page.getByText('1 name', { exact: true }).waitFor();
+
+  await ask('Visit', 'Hide in lists');
+  await dialog.getByRole('button', { name: 'Hide', exact: true }).click();
+  await page.getByText('No name fits.').waitFor();
+  await page.getByLabel('Which names').selectOption('Hidden');
+  await ask('Visit', 'Show in lists');
+  await dialog.getByRole('button', { name: 'Show', exact: true }).click();
+  await page.getByText('No name fits.').waitFor();
+
+  await page.goto(`${at}/lexicon`);
+  await ask('Purchase', 'Drop');
+  await dialog.getByText('What was dropped cannot be').waitFor();
+  await dialog.getByRole('button', { name: 'Drop it', exact: true }).click();
+  await page.getByRole('row', { name: /^Purchase ?dropped/ }).waitFor();
+  const purchase = { event: 'Purchase', properties: { token: shop.token, distinct_id: 'late' } };
+  await fetch(`${server.base}/track`, { method: 'POST', body: JSON.stringify([purchase]), headers: { 'content-type': 'application/json' } });
+  await page.goto(`${at}/users/profile?id=late`);
+  await page.getByText('No event since').waitFor();
+
+  await page.goto(`${at}/lexicon?view=properties`);
+  await page.getByRole('row', { name: /^page string 4 / }).waitFor();
+  await page.getByRole('tab', { name: 'Profile properties' }).click();
+  await page.getByRole('row', { name: /^age number 120 / }).waitFor();
+});
+
 /** Names as somebody would send them who wants the page to do something. */
 function hostileNames(count) {
   const shapes = [
@@ -174,14 +283,12 @@ function hostileNames(count) {
   return [...known, ...Array.from({ length: count - known.length }, (_, n) => shapes[n % shapes.length](n))];
 }
 
-test('1,500 hostile names that the public token brought are text on Users and Insights, and nothing runs', async () => {
+test('1,500 hostile names that the public token brought are text on Events, Lexicon, Insights and Users, and nothing runs', async () => {
   const { server } = await stage();
   const project = server.project('Hostile', OWNER);
   const names = hostileNames(1500);
   assert.equal(new Set(names).size, 1500);
   const { token } = project;
-  await send(server, '/track', names.map((name) => ({ event: name, properties: { token, distinct_id: name, $insert_id: `h${names.indexOf(name)}`, [name]: name, value: name } })));
-  await send(server, '/engage', names.map((name) => ({ $token: token, $distinct_id: name, $set: { [name]: name, $name: name } })));
   const page = await signedIn(server, OWNER);
   let ran = 0;
   page.on('dialog', (dialog) => {
@@ -194,6 +301,32 @@ test('1,500 hostile names that the public token brought are text on Users and In
     const texts = new Set(await page.locator(selector).evaluateAll((found) => found.map((element) => element.textContent)));
     return names.filter((name) => !texts.has(name));
   };
+
+  await page.goto(`${at}/events`);
+  await page.getByText('live', { exact: true }).waitFor();
+  await send(server, '/track', names.map((name, n) => ({ event: name, properties: { token, distinct_id: name, $insert_id: `h${n}`, [name]: name, value: name } })));
+  await page.locator('[data-accepted="1500"]').waitFor();
+  // What is on the screen of so many is a sample.
+  await page.locator('.feed > li').nth(20).waitFor();
+  for (const summary of await page.locator('.feed summary').all()) await summary.evaluate((element) => element.click());
+  const seen = await page.locator('.feed summary').evaluateAll((found) => found.map((element) => element.querySelector('bdi').textContent));
+  assert.deepEqual(seen.filter((name) => !names.includes(name)), []);
+  await send(server, '/engage', names.map((name) => ({ $token: token, $distinct_id: name, $set: { [name]: name, $name: name } })));
+
+  for (const [view, label] of [['events', 'Events'], ['properties', 'Event properties'], ['profiles', 'Profile properties']]) {
+    await page.goto(`${at}/lexicon?view=${view}`);
+    await page.getByText(/^1,50\d names$/).waitFor();
+    const more = page.getByRole('button', { name: 'More names' });
+    const rows = page.getByRole('table', { name: label }).locator('tbody tr');
+    for (let read = 250; read < 1500; read += 250) {
+      await more.click();
+      await rows.nth(read).waitFor();
+    }
+    // Some views have names of the protocol too: a last page has them.
+    if (await more.isVisible()) await more.click();
+    await more.waitFor({ state: 'detached' });
+    assert.deepEqual(await shown(`table[aria-label="${label}"] tbody td:nth-child(1) bdi`), [], view);
+  }
 
   await page.goto(`${at}/users`);
   const more = page.getByRole('button', { name: 'More users' });
@@ -213,7 +346,7 @@ test('1,500 hostile names that the public token brought are text on Users and In
   await page.goto(`${at}/insights?event=${encodeURIComponent(JSON.stringify(names[8]))}&by=${encodeURIComponent(JSON.stringify(names[8]))}`);
   await page.getByRole('table', { name: 'Figures' }).locator('bdi', { hasText: names[8] }).first().waitFor();
   await page.getByRole('combobox', { name: 'Event' }).click();
-  await page.waitForFunction((count) => document.querySelectorAll('[role=listbox] [role=option]').length === count, names.length);
+  await page.locator('[role=listbox] [role=option]').nth(names.length - 1).waitFor();
   assert.deepEqual(await shown('[role=listbox] [role=option] bdi'), []);
 
   assert.equal(await page.locator('img, [onerror], [onload]').count(), 0);
