@@ -409,8 +409,9 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-    fn rules(import: bool, strict: bool) -> Rules {
-        Rules { import, strict, credentialed: false, authenticated: false, now: NOW, is_long: false, keeps_ignored: false }
+    fn rules(import: bool, strict: bool) -> Rules<'static> {
+        let identity = IdentityMode::Simplified;
+        Rules { import, strict, credentialed: false, authenticated: false, now: NOW, identity, keeps_ignored: false, host: None }
     }
 
     /// What is noted of a record: its rejection, or what was dropped or changed.
