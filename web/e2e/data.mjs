@@ -1,6 +1,7 @@
 // The project's data on the page: users, reports, events and their names. Whatever the public token brings is text there.
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import { problems, scenario, Server, signedIn, test } from './stage.mjs';
 
 const OWNER = 'owner@example.com';
@@ -138,6 +139,9 @@ test('Insights: the address holds the whole question, the figures are exact, and
   assert.equal(await other.getByRole('combobox', { name: 'By property' }).inputValue(), 'page');
   await other.context().close();
 
+  // A line that has no colour is none.
+  assert.match(await page.locator('.chart .line path').first().evaluate((path) => getComputedStyle(path).stroke), /^rgb\(/);
+
   // The keyboard goes through the times.
   const chart = page.getByRole('slider', { name: 'Visit, by day' });
   await chart.focus();
@@ -263,6 +267,41 @@ test('Lexicon: names with types and counts are found, described, hidden and drop
   await page.getByRole('row', { name: /^page string 4 / }).waitFor();
   await page.getByRole('tab', { name: 'Profile properties' }).click();
   await page.getByRole('row', { name: /^age number 120 / }).waitFor();
+});
+
+test('Imports and exports: progress is seen in every tab, an end by hand too, and what came of it', async () => {
+  const { server } = await stage();
+  const project = server.project('History', OWNER);
+  const id = String(project.project_id);
+  // A source that keeps whoever asks waiting.
+  const source = createServer((_request, answer) => answer.writeHead(200, { 'content-type': 'text/plain' }).flushHeaders());
+  await new Promise((listening) => source.listen(0, '127.0.0.1', listening));
+  const page = await signedIn(server, OWNER);
+  const other = await page.context().newPage();
+  for (const tab of [page, other]) {
+    await tab.goto(`/app/projects/${id}/jobs`);
+    await tab.getByText('Nothing was imported or exported yet.').waitFor();
+  }
+  const from = `http://127.0.0.1:${source.address().port}`;
+  const pulling = server.begin(['import', '--project', id, '--from', from, '--api-secret-stdin', '--events', '--from-date', '2026-01-01', '--to-date', '2026-01-03'], 'a secret');
+  for (const tab of [page, other]) await tab.locator('.feed > li', { hasText: 'import 1' }).getByText(/^Fetching/).waitFor();
+  await page.getByRole('button', { name: 'Cancel import 1' }).click();
+  await page.getByRole('dialog').getByText('The same import again goes on where it ended.').waitFor();
+  await page.getByRole('dialog').getByRole('button', { name: 'Cancel the import' }).click();
+  for (const tab of [page, other]) await tab.locator('.feed > li', { hasText: 'import 1' }).getByText('cancelled', { exact: true }).waitFor();
+  source.closeAllConnections();
+  source.close();
+  await pulling;
+
+  const line = (n) => JSON.stringify({ event: 'Old', properties: { time: 1767225600 + n, distinct_id: 'u', $insert_id: `old${n}` } });
+  server.cli(['import', '--project', id, '-'], [0, 1, 2].map(line).join('\n'));
+  const done = other.locator('.feed > li', { hasText: 'import 2' });
+  await done.getByText('done', { exact: true }).waitFor();
+  await done.getByText('1 day, each as the source has it').click();
+  await other.getByRole('table', { name: 'Days of import 2' }).getByRole('row', { name: /^2026-01-01 3 3 0 0 3 0/ }).waitFor();
+  await page.getByRole('button', { name: 'Import from Mixpanel' }).click();
+  await page.getByRole('dialog').getByLabel('Secret', { exact: true }).waitFor();
+  await page.context().close();
 });
 
 /** Names as somebody would send them who wants the page to do something. */
