@@ -28,12 +28,12 @@ async function pictureData(page, tail) {
   const table = (name) => page.getByRole('table', { name }).waitFor();
   await took('events', '/events', async () => {
     await page.getByText('live', { exact: true }).waitFor();
-    const event = (event, user, properties = {}) => ({ event, properties: { token: token(), distinct_id: user, ...properties } });
+    const event = (event, user, properties = {}) => ({ event, properties: { token: token(), distinct_id: user, country: 'DE', plan: 'pro', ...properties } });
     await track([event('Page View', 'user-71', { page: '/pricing' }), event('Search', 'user-1204', { results: 12 }), event('Purchase', 'user-71', { amount: 49.5, items: 2 })]);
     await track([event('Sign Up', 'user-1981', { time: 'yesterday' })]);
     await page.locator('.feed > li', { hasText: 'Purchase' }).locator('summary').click();
   });
-  await took('insights', '/insights?event=Purchase&by=country', () => table('Figures'));
+  await took('insights', '/insights?event=Page View&by=plan', () => table('Figures'));
   if (tail) return;
   await took('users', '/users?where=[{"property":"plan","test":"is","value":"pro"}]&columns=["$name","plan","$last_seen"]', () => table('Users'));
   await took('user', '/users/profile?id=user-71', () => page.locator('.feed > li').first().waitFor());
