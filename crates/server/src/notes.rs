@@ -135,9 +135,11 @@ fn without_addresses(text: &str) -> String {
         return text.to_owned();
     }
     let is_address = |word: &str| {
-        let word = word.trim_matches(['.', ':']);
+        let parses = |word: &str| word.parse::<IpAddr>().is_ok() || word.parse::<SocketAddr>().is_ok();
+        let bare = word.trim_matches('.');
+        // An address may begin with `::`, or come behind a colon.
         let has_digit = word.bytes().any(|byte| byte.is_ascii_digit());
-        has_digit && (word.parse::<IpAddr>().is_ok() || word.parse::<SocketAddr>().is_ok())
+        has_digit && [bare, bare.trim_end_matches(':'), word.trim_matches(['.', ':'])].into_iter().any(parses)
     };
     let mut out = String::new();
     let mut rest = text;

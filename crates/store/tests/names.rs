@@ -136,7 +136,7 @@ fn check(steps: Vec<Step>) -> Result<(), TestCaseError> {
     store.seal_now().expect("it seals");
     // What a stopped server leaves behind is all of it.
     let left = metastore.lexicon(PROJECT).expect("it reads").0;
-    prop_assert_eq!(left.into_iter().map(|entry| ((entry.kind, entry.name), entry.seen.unwrap())).collect::<Model>(), model);
+    prop_assert_eq!(left.into_iter().map(|entry| ((entry.kind, entry.name), entry.seen.expect("it was seen"))).collect::<Model>(), model);
     Ok(())
 }
 

@@ -94,7 +94,7 @@ pub fn bytes(chance: &mut Chance, bytes: &mut Vec<u8>) {
         }
         6 => {
             let depth = 1 + chance.below(5000);
-            let open: &[u8] = *chance.pick(&[&b"["[..], b"{\"a\":", b"[[{\"$set\":"]);
+            let open: &[u8] = chance.pick::<&[u8]>(&[b"[", b"{\"a\":", b"[[{\"$set\":"]);
             let closed = chance.below(2) == 0 && open == b"[";
             let piece = [open.repeat(depth), if closed { b"]".repeat(depth) } else { Vec::new() }].concat();
             bytes.splice(at..at, piece);

@@ -42,7 +42,7 @@ fn of_a_hundred_first_accounts_exactly_one_is_made_and_it_needs_the_code() {
         ["", "WRONG-CODE", &code[1..], &format!("{code}A"), &code.replacen(&code[..1], if code.starts_with('A') { "B" } else { "A" }, 1)]
     {
         let (status, body) = ask(wrong, "thief@example.com");
-        assert!(status >= 400 && status < 500, "`{wrong}`: {body}");
+        assert!((400..500).contains(&status), "`{wrong}`: {body}");
     }
     let gate = Barrier::new(100);
     let outcomes: Vec<(u16, String)> = std::thread::scope(|scope| {
