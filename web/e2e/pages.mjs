@@ -41,11 +41,12 @@ const pagesOf = (id) => [
   ...['overview', 'management', 'access-keys', 'members', 'data'].map((tab) => `/app/projects/${id}/settings/${tab}`),
   ...['start', 'audit', 'support', 'reset-credentials'].map((name) => `/app/projects/${id}/${name}`),
   ...['general', 'projects', 'security'].map((tab) => `/app/account/${tab}`),
-  ...['users', `users/profile?id=${encodeURIComponent(HOSTILE)}`, `insights?by=${encodeURIComponent(HOSTILE)}`, 'jobs'].map((name) => `/app/projects/${id}/${name}`),
+  ...['users', `users/profile?id=${encodeURIComponent(HOSTILE)}`, `insights?by=${encodeURIComponent(HOSTILE)}`, 'jobs', 'events', 'events?view=rejected', 'lexicon', 'lexicon?view=profiles'].map((name) => `/app/projects/${id}/${name}`),
   '/app/projects/new',
   '/app/instance/tickets',
   '/app/instance/accounts',
   '/app/instance/audit',
+  '/app/instance/unknown-tokens',
   '/app/projects/999/start',
 ];
 

@@ -13,6 +13,36 @@ const shot = async (page, name) => {
   await page.screenshot({ path: join(folder, `${name}.png`), animations: 'disabled', caret: 'hide' });
   console.log(name);
 };
+
+const token = () => server.out.match(/token\s+(\S+)/)[1];
+const track = (records) => fetch(`${server.base}/track`, { method: 'POST', body: JSON.stringify(records), headers: { 'content-type': 'application/json' } });
+
+/** The pages of the project's data, as they look while a shop is at work. */
+async function pictureData(page, tail) {
+  const at = '/app/projects/1';
+  const took = async (name, path, ready) => {
+    await page.goto(at + path);
+    await ready();
+    await shot(page, name + tail);
+  };
+  const table = (name) => page.getByRole('table', { name }).waitFor();
+  await took('events', '/events', async () => {
+    await page.getByText('live', { exact: true }).waitFor();
+    const event = (event, user, properties = {}) => ({ event, properties: { token: token(), distinct_id: user, country: 'DE', plan: 'pro', ...properties } });
+    await track([event('Page View', 'user-71', { page: '/pricing' }), event('Search', 'user-1204', { results: 12 }), event('Purchase', 'user-71', { amount: 49.5, items: 2 })]);
+    await track([event('Sign Up', 'user-1981', { time: 'yesterday' })]);
+    await page.locator('.feed > li', { hasText: 'Purchase' }).locator('summary').click();
+  });
+  await took('insights', '/insights?event=Page View&by=plan', () => table('Figures'));
+  if (tail) return;
+  await took('users', '/users?where=[{"property":"plan","test":"is","value":"pro"}]&columns=["$name","plan","$last_seen"]', () => table('Users'));
+  await took('user', '/users/profile?id=user-71', () => page.locator('.feed > li').first().waitFor());
+  await took('lexicon', '/lexicon?view=properties', () => table('Event properties'));
+  const day = (ago) => new Date(Date.now() - ago * 86_400_000).toISOString().slice(0, 10);
+  server.cli(['export', '--project', '1', '--from-date', day(20), '--to-date', day(1), '--output', join(server.dir, 'export')]);
+  await took('jobs', '/jobs', () => page.getByText('export 1', { exact: true }).waitFor());
+}
+
 const size = { viewport: { width: 1120, height: 700 } };
 try {
   const setup = await person(server, size);
@@ -49,6 +79,7 @@ try {
       await page.getByRole('heading', { level: 1 }).waitFor();
       await shot(page, name + tail);
     }
+    await pictureData(page, tail);
     await page.context().close();
   }
   const phone = await signedIn(server, 'you@example.com', { viewport: { width: 390, height: 760 } });

@@ -40,6 +40,13 @@ export class Server {
     }
   }
 
+  /** Starts a command that goes on beside the test; ends when it does. */
+  begin(args, input = '') {
+    const child = spawn(binary, [...args, '--data', join(this.dir, 'data')], { stdio: ['pipe', 'ignore', 'ignore'] });
+    child.stdin.end(input);
+    return new Promise((done) => child.once('exit', done));
+  }
+
   account(email) {
     this.cli(['account', 'create', '--email', email, '--password-stdin'], PASSWORD);
   }

@@ -15,7 +15,9 @@ import { instanceQuery, projectsQuery, sessionQuery } from './api/queries';
 import { Broken, Missing, Opening } from './frame/Outcomes';
 import { Frame } from './frame/Frame';
 import { ownAddress } from './pieces/format';
+import { eventsSearch } from './pages/events/search';
 import { insightsSearch } from './pages/insights/search';
+import { lexiconSearch } from './pages/lexicon/search';
 import { usersSearch } from './pages/users/search';
 
 const root = createRootRouteWithContext<{ client: QueryClient }>()({
@@ -167,6 +169,24 @@ const jobs = createRoute({
   component: lazyRouteComponent(() => import('./pages/jobs/Jobs'), 'Jobs'),
 });
 
+const events = createRoute({
+  getParentRoute: () => project,
+  path: '/events',
+  validateSearch: eventsSearch,
+  component: lazyRouteComponent(() => import('./pages/events/Events'), 'Events'),
+});
+const lexicon = createRoute({
+  getParentRoute: () => project,
+  path: '/lexicon',
+  validateSearch: lexiconSearch,
+  component: lazyRouteComponent(() => import('./pages/lexicon/Lexicon'), 'Lexicon'),
+});
+const unknownTokens = createRoute({
+  getParentRoute: () => app,
+  path: '/instance/unknown-tokens',
+  component: lazyRouteComponent(() => import('./pages/events/UnknownTokens'), 'UnknownTokens'),
+});
+
 export const ACCOUNT_TABS = ['general', 'projects', 'security'] as const;
 export type AccountTab = (typeof ACCOUNT_TABS)[number];
 const account = createRoute({
@@ -199,11 +219,12 @@ const tree = root.addChildren([
   app.addChildren([
     appHome,
     newProject,
-    project.addChildren([projectHome, start, settings, resetCredentials, audit, support, users, user, insights, jobs]),
+    project.addChildren([projectHome, start, settings, resetCredentials, audit, support, users, user, insights, jobs, events, lexicon]),
     account,
     inbox,
     accounts,
     instanceAudit,
+    unknownTokens,
   ]),
 ]);
 

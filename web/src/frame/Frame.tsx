@@ -2,6 +2,7 @@
 import { ActionIcon, AppShell, Burger, Button, Group, Menu, Stack, Text, useMantineColorScheme, type MantineColorScheme } from '@mantine/core';
 import { useDisclosure } from '@mantine/hooks';
 import {
+  IconActivity,
   IconArrowsExchange,
   IconChartLine,
   IconChevronDown,
@@ -10,11 +11,13 @@ import {
   IconListSearch,
   IconLogout,
   IconPlus,
+  IconQuestionMark,
   IconRocket,
   IconSettings,
   IconUser,
   IconUserCircle,
   IconUsers,
+  IconVocabulary,
 } from '@tabler/icons-react';
 import { useQueryClient, useSuspenseQuery } from '@tanstack/react-query';
 import { Link, Outlet, useNavigate, useParams } from '@tanstack/react-router';
@@ -74,6 +77,9 @@ export function Frame() {
               <Link to="/app/projects/$project/start" params={params} className="nav">
                 <IconRocket size={16} aria-hidden /> Get started
               </Link>
+              <Link to="/app/projects/$project/events" params={params} className="nav">
+                <IconActivity size={16} aria-hidden /> Events
+              </Link>
               {isAnalyst && (
                 <Link to="/app/projects/$project/users" params={params} className="nav">
                   <IconUser size={16} aria-hidden /> Users
@@ -82,6 +88,11 @@ export function Frame() {
               <Link to="/app/projects/$project/insights" params={params} className="nav">
                 <IconChartLine size={16} aria-hidden /> Insights
               </Link>
+              {isAnalyst && (
+                <Link to="/app/projects/$project/lexicon" params={params} className="nav">
+                  <IconVocabulary size={16} aria-hidden /> Lexicon
+                </Link>
+              )}
               {isAnalyst && (
                 <Link to="/app/projects/$project/jobs" params={params} className="nav">
                   <IconArrowsExchange size={16} aria-hidden /> Imports and exports
@@ -104,6 +115,9 @@ export function Frame() {
               </Link>
               <Link to="/app/instance/accounts" className="nav">
                 <IconUsers size={16} aria-hidden /> Accounts
+              </Link>
+              <Link to="/app/instance/unknown-tokens" className="nav">
+                <IconQuestionMark size={16} aria-hidden /> Unknown tokens
               </Link>
               <Link to="/app/instance/audit" className="nav">
                 <IconListSearch size={16} aria-hidden /> Audit log of all

@@ -66,16 +66,17 @@ function Question({ search, event, events, days, today }: { search: InsightsSear
     enabled: event !== undefined,
     staleTime: 30_000,
   });
-  const known = (names: string[], chosen: string | undefined) => [...new Set(chosen === undefined ? names : [...names, chosen])];
-  const option = ({ option }: { option: { value: string } }) => <Name>{option.value}</Name>;
+  // A name may be called as something that every object has: the list keeps its entries by value.
+  const known = (names: string[], chosen: string | undefined) => [...new Set(chosen === undefined ? names : [...names, chosen])].map((name) => ({ value: `=${name}`, label: name }));
+  const option = ({ option }: { option: { label: string } }) => <Name>{option.label}</Name>;
   return (
     <Stack gap="sm">
       <Group gap="sm" align="flex-end">
         <Select
           label="Event"
           data={known(events, event)}
-          value={event ?? null}
-          onChange={(value) => value !== null && set({ event: value, by: undefined, where: undefined })}
+          value={event === undefined ? null : `=${event}`}
+          onChange={(value) => value !== null && set({ event: value.slice(1), by: undefined, where: undefined })}
           searchable
           limit={OPTIONS_MAX}
           allowDeselect={false}
@@ -96,11 +97,11 @@ function Question({ search, event, events, days, today }: { search: InsightsSear
         <Select
           label="By property"
           data={known(properties.data ?? [], search.by)}
-          value={search.by ?? null}
-          onChange={(by) => set({ by: by ?? undefined })}
+          value={search.by === undefined ? null : `=${search.by}`}
+          onChange={(by) => set({ by: by?.slice(1) })}
           searchable
           clearable
-          clearButtonProps={{ 'aria-label': 'By no property', tabIndex: 0 }}
+          clearButtonProps={{ 'aria-label': 'By no property', 'aria-hidden': false, tabIndex: 0 }}
           limit={OPTIONS_MAX}
           nothingFoundMessage="No property is called so"
           renderOption={option}

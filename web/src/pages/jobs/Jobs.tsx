@@ -125,7 +125,7 @@ function Came({ outcome, job }: { outcome: NonNullable<Job['outcome']>; job: num
   return (
     <details>
       <summary>
-        {figure(outcome.days.length)} days, {differing === 0 ? 'each as the source has it' : `${figure(differing)} with a difference`}
+        {figure(outcome.days.length)} {outcome.days.length === 1 ? 'day' : 'days'}, {differing === 0 ? 'each as the source has it' : `${figure(differing)} with a difference`}
         {outcome.rejects && ', some records were refused'}
       </summary>
       <Wide minWidth={560} label={label}>
