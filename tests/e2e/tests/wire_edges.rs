@@ -112,7 +112,7 @@ fn who_expects_100_continue_gets_it() {
 #[test]
 fn a_long_body_is_heard_out() {
     let server = TestServer::start();
-    for (path, status) in [("/import?strict=1", 413), ("/track", 200)] {
+    for path in ["/import?strict=1", "/track"] {
         let mut stream = connect(&server);
         let length = 40 << 20;
         write!(stream, "POST {path} HTTP/1.1\r\nHost: h\r\nOrigin: {ORIGIN}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n")
@@ -122,9 +122,9 @@ fn a_long_body_is_heard_out() {
         }
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        readable(&answer, status);
+        readable(&answer, 413);
         let body = r#"{"code":413,"error":"request exceeds max limit of 10485760 bytes","status":"Request Entity Too Large"}"#;
-        assert!(answer.ends_with(if status == 413 { body } else { "\r\n\r\n0" }), "{answer}");
+        assert!(answer.ends_with(body), "{answer}");
     }
 }
 
