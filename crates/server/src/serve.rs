@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use metastore::Metastore;
+use store::disk::RealDisk;
 use store::{Store, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -102,7 +103,9 @@ async fn serve(
     options.tail_rows_max = settings.store.tail_rows_max;
     options.counts_names = settings.track.lexicon;
     options.tail_bytes_max = settings.store.tail_bytes_max;
-    options.free_bytes_min = settings.store.free_bytes_min;
+    // A disk that is smaller than what stays free elsewhere would take nothing at all.
+    let quarter = RealDisk::size_bytes(dir).map_or(u64::MAX, |size| size / 4);
+    options.free_bytes_min = settings.store.free_bytes_min.min(quarter);
     let store = Store::open(options, metastore.clone()).map_err(|error| error.to_string())?;
     let (stop, stopped) = watch::channel(false);
     let background = tokio::spawn(store.clone().run(stopped.clone()));

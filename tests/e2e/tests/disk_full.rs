@@ -92,7 +92,7 @@ fn check(server: &TestServer, taken: &BTreeSet<String>) {
 
 #[test]
 fn below_the_mark_writers_are_asked_to_come_back_and_reads_go_on() {
-    let Some(mut server) = on_small_disk(24, 12 << 20) else { return };
+    let Some(mut server) = on_small_disk(64, 16 << 20) else { return };
     let ballast = server.data().join("ballast");
     let mut taken = BTreeSet::new();
     for number in 0..5 {
@@ -100,7 +100,7 @@ fn below_the_mark_writers_are_asked_to_come_back_and_reads_go_on() {
         taken.insert(format!("n{number}"));
     }
     // Somebody else takes the room: what the server frees by sealing does not bring it back above its mark.
-    std::fs::write(&ballast, vec![0; 14 << 20]).expect("there is room");
+    std::fs::write(&ballast, vec![0; 50 << 20]).expect("there is room");
     let refused = fill(&server, 100, &mut taken);
     assert_eq!((refused.status, refused.retry_after.as_deref()), (429, Some("5")), "{}", refused.body);
     assert!(refused.body.contains(r#""code":429"#), "{}", refused.body);
@@ -120,6 +120,13 @@ fn below_the_mark_writers_are_asked_to_come_back_and_reads_go_on() {
     check(&server, &taken);
     server.crash_and_restart();
     check(&server, &taken);
+}
+
+#[test]
+fn a_small_disk_takes_events_with_the_settings_as_they_come() {
+    let Some(server) = TestServer::start_on_small_disk(128, "") else { return };
+    assert_eq!(send(&server, "/import?strict=1", 1).status, 200);
+    assert_eq!(health(&server), (200, "ok".to_owned()));
 }
 
 #[test]

@@ -11,6 +11,14 @@ use super::{Disk, DiskFile};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealDisk;
 
+impl RealDisk {
+    /// All bytes of the disk below a directory, taken or not.
+    pub fn size_bytes(dir: &Path) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(dir)?;
+        Ok(found.f_blocks.saturating_mul(found.f_frsize))
+    }
+}
+
 struct RealFile(File);
 
 impl Disk for RealDisk {
