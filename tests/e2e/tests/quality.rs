@@ -137,7 +137,7 @@ fn unknown_tokens_are_listed_for_the_operator_and_no_secret_among_them() {
     let named = |listed: &Value| -> BTreeMap<String, u64> {
         listed.as_array().unwrap().iter().map(|row| (row["token"].as_str().unwrap().to_owned(), row["count"].as_u64().unwrap())).collect()
     };
-    let expected = BTreeMap::from([("YOUR_TOKEN".to_owned(), 2), ("…cdef".to_owned(), 1)]);
+    let expected = BTreeMap::from([("…OKEN".to_owned(), 2), ("…cdef".to_owned(), 1)]);
     assert_eq!(named(&list(&server)), expected);
     server.crash_and_restart();
     assert_eq!(named(&list(&server)), expected);
