@@ -7,6 +7,7 @@ import { api, done, sentence } from '../../api/client';
 import { accountsQuery, membersQuery } from '../../api/queries';
 import { Problem, useAction } from '../../pieces/action';
 import { csv, either, figure, who, type People } from '../../pieces/format';
+import { save } from '../../pieces/save';
 import { Empty } from '../../pieces/states';
 import { Name, PageTitle, Section, When } from '../../pieces/text';
 import { Wide } from '../../pieces/wide';
@@ -14,14 +15,6 @@ import { matching, type Row } from './matching';
 import { useProject } from './useProject';
 
 const PAGE_ROWS = 200;
-
-function save(name: string, type: string, text: string): void {
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([text], { type }));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}
 
 export function ProjectAuditLog() {
   const { project, id, isAdmin } = useProject();

@@ -6,7 +6,7 @@ use model::Timestamp;
 use wire::params::Params;
 use wire::signature::{self, Names};
 
-use crate::{Process, SECRET, Stop, ask, create_project, load, now_seconds, serve_with, setting};
+use crate::{Process, SECRET, Stop, ask, create_project, load, median, now_seconds, serve_with, setting};
 
 /// Prints every table of this file. The resets come last: the project has another secret then.
 pub(crate) fn measure(runtime: &tokio::runtime::Runtime, server: &Process, data: &std::path::Path, api_key: &str) {
@@ -129,10 +129,6 @@ fn check(runtime: &tokio::runtime::Runtime) {
             // The first one warms up.
             rounds.extend((round > 0).then_some(pair));
         }
-        let median = |mut numbers: Vec<f64>| {
-            numbers.sort_by(f64::total_cmp);
-            numbers[numbers.len() / 2]
-        };
         let own = median(rounds.iter().map(|(own, _)| *own).collect());
         let without = median(rounds.iter().map(|(_, without)| *without).collect());
         let ratio = median(rounds.iter().map(|(own, without)| own / without).collect());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::{Process, Stop, ask, body, create_project, setting};
+use crate::{Process, Stop, ask, body, create_project, median, setting};
 
 /// Prints a row for each size of request.
 pub(crate) fn measure(runtime: &tokio::runtime::Runtime, dir: &std::path::Path) {
@@ -42,10 +42,6 @@ pub(crate) fn measure(runtime: &tokio::runtime::Runtime, dir: &std::path::Path) 
         // The first round warms up.
         let rounds = (0..=8).map(|_| (measured(on.port, ["$device_id", "company"]), measured(off.port, ["$device_no", "compano"])));
         let rounds: Vec<(f64, f64)> = rounds.skip(1).collect();
-        let median = |mut numbers: Vec<f64>| {
-            numbers.sort_by(f64::total_cmp);
-            numbers[numbers.len() / 2]
-        };
         println!(
             "{:<52} {:>12.0} {:>12.0} {:>8.2}",
             format!("{per_request} in a request"),

@@ -233,6 +233,11 @@ impl Loaded {
     }
 }
 
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
+}
+
 fn now_seconds() -> u64 {
     jiff::Timestamp::now().as_second() as u64
 }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Instant;
 
-use crate::{Process, mixed, now_seconds, setting};
+use crate::{Process, median, mixed, now_seconds, setting};
 
 /// Prints the table. Half is what a coin guesses.
 pub(crate) fn measure(server: &Process, data: &std::path::Path, api_key: &str) {
@@ -61,10 +61,6 @@ fn row(name: &str, port: u16, expected: &str, one: &[String], other: &[String]) 
             pairs.push((timed(one), first));
         }
     }
-    let median = |mut times: Vec<f64>| {
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    };
     let slower = pairs.iter().filter(|(one, other)| one > other).count() as f64 / pairs.len() as f64;
     println!(
         "{name:<52} {:>9} {:>9.4} {:>9.4} {:>8.1}%",
